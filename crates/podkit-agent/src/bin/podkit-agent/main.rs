@@ -1,0 +1,2 @@
+//! The agent binary; see docs/architecture.md.
+fn main() {}

@@ -1,0 +1,2 @@
+//! The podkit command line.
+fn main() {}

@@ -1,0 +1,2 @@
+//! podkit.
+#![forbid(unsafe_code)]
