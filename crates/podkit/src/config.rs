@@ -1,0 +1,619 @@
+//! What a session's container should be like: the caller's wish. Plain data and its parsing.
+
+use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// Memory of a container that asks for none: 512 MiB, swap included.
+pub const DEFAULT_MEMORY_BYTES: u64 = 512 << 20;
+/// Processor time of a container that asks for none: one core.
+pub const DEFAULT_CPU_MILLIS: u32 = 1000;
+/// Processes and threads of a container that asks for none.
+pub const DEFAULT_PIDS_MAX: u32 = 512;
+/// `auto_stop` of a container that runs nothing of its own.
+pub const DEFAULT_AUTO_STOP: Duration = Duration::from_secs(60);
+/// Size of `/dev/shm`; never more than a quarter of the memory.
+pub const DEFAULT_SHM_BYTES: u64 = 64 << 20;
+/// Working directory, and where the workspace is mounted.
+pub const WORKSPACE_PATH: &str = "/workspace";
+/// User that commands run as.
+pub const DEFAULT_USER: &str = "root";
+
+/// Where a container's root file system comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Image {
+    /// The host's own programs, read-only, with a generated `/etc`; embedded engine only.
+    Host {
+        /// Further host directories to show read-only.
+        paths: Vec<PathBuf>,
+    },
+    /// An image by name, as `python:3.12`.
+    Reference(String),
+    /// A directory on the host, used as a read-only layer; embedded engine only.
+    Directory(PathBuf),
+    /// A tar archive on the host, imported once; embedded engine only.
+    Tar(PathBuf),
+}
+
+impl Image {
+    /// The host's own programs.
+    #[must_use]
+    pub const fn host() -> Self {
+        Self::Host { paths: Vec::new() }
+    }
+
+    /// Parses `host`, `dir:/path`, `tar:/path`, or an image reference.
+    ///
+    /// # Errors
+    /// `InvalidInput` for an empty name, white space or control characters.
+    pub fn parse(text: &str) -> Result<Self> {
+        if text == "host" {
+            return Ok(Self::host());
+        }
+        if let Some(path) = text.strip_prefix("dir:") {
+            return Ok(Self::Directory(PathBuf::from(path)));
+        }
+        if let Some(path) = text.strip_prefix("tar:") {
+            return Ok(Self::Tar(PathBuf::from(path)));
+        }
+        if text.is_empty() || text.contains(|c: char| c.is_whitespace() || c.is_control()) {
+            return Err(Error::invalid_input(format!("{text:?} is not an image name")));
+        }
+        Ok(Self::Reference(text.to_owned()))
+    }
+}
+
+/// As [`Image::parse`] reads it.
+impl fmt::Display for Image {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Host { .. } => f.write_str("host"),
+            Self::Reference(name) => f.write_str(name),
+            Self::Directory(path) => write!(f, "dir:{}", path.display()),
+            Self::Tar(path) => write!(f, "tar:{}", path.display()),
+        }
+    }
+}
+
+/// Something of the host's, or a fresh file system, at a path of the container's.
+///
+/// Always `nosuid` and `nodev`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Mount {
+    /// What is mounted.
+    pub source: MountSource,
+    /// Absolute path in the container; made when missing.
+    pub target: PathBuf,
+    /// Whether nothing can be written through it.
+    pub read_only: bool,
+}
+
+/// What is mounted.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum MountSource {
+    /// An existing file or directory of the host. A missing one is an error, never made silently.
+    Bind(PathBuf),
+    /// A named volume of the engine.
+    Volume(String),
+    /// Memory, up to so many bytes; all tmpfs together get at most half the container's memory.
+    Tmpfs {
+        /// Size limit in bytes; a quarter of the container's memory without.
+        size_bytes: Option<u64>,
+    },
+}
+
+impl Mount {
+    /// Mounts the host's `source` at `target`.
+    pub fn bind(source: impl Into<PathBuf>, target: impl Into<PathBuf>) -> Self {
+        Self {
+            source: MountSource::Bind(source.into()),
+            target: target.into(),
+            read_only: false,
+        }
+    }
+
+    /// Mounts a named volume at `target`.
+    pub fn volume(name: impl Into<String>, target: impl Into<PathBuf>) -> Self {
+        Self {
+            source: MountSource::Volume(name.into()),
+            target: target.into(),
+            read_only: false,
+        }
+    }
+
+    /// Mounts memory at `target`.
+    pub fn tmpfs(target: impl Into<PathBuf>, size_bytes: Option<u64>) -> Self {
+        Self { source: MountSource::Tmpfs { size_bytes }, target: target.into(), read_only: false }
+    }
+
+    /// Makes it read-only.
+    #[must_use]
+    pub const fn read_only(mut self) -> Self {
+        self.read_only = true;
+        self
+    }
+
+    /// Parses `SOURCE:TARGET[:ro|:rw]`; a source without a slash is a volume's name.
+    ///
+    /// # Errors
+    /// `InvalidInput`.
+    pub fn parse(text: &str) -> Result<Self> {
+        let bad = || {
+            Error::invalid_input(format!("{text:?} is not a mount"))
+                .with_hint("write `SOURCE:TARGET` or `SOURCE:TARGET:ro`")
+        };
+        let mut parts = text.split(':');
+        let (source, target) = (parts.next().ok_or_else(bad)?, parts.next().ok_or_else(bad)?);
+        let read_only = match (parts.next(), parts.next()) {
+            (None | Some("rw"), None) => false,
+            (Some("ro"), None) => true,
+            _ => return Err(bad()),
+        };
+        if source.is_empty() || !target.starts_with('/') {
+            return Err(bad());
+        }
+        let mount = if source.contains('/') || source.starts_with('.') {
+            Self::bind(source, target)
+        } else {
+            Self::volume(source, target)
+        };
+        Ok(Self { read_only, ..mount })
+    }
+}
+
+/// What a container's network reaches.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Network {
+    /// The best ordinary network of the engine; loopback only where the engine has no outbound
+    /// (`Capabilities::outbound`).
+    #[default]
+    Default,
+    /// Outbound, or an error.
+    Outbound,
+    /// Loopback only.
+    None,
+    /// The host's own network: no isolation at all.
+    Host,
+    /// These networks of the engine's, which must exist.
+    Named(Vec<String>),
+}
+
+impl Network {
+    /// Parses `default`, `outbound`, `none`, `host`, or names separated by commas.
+    ///
+    /// # Errors
+    /// `InvalidInput` for an empty name.
+    pub fn parse(text: &str) -> Result<Self> {
+        Ok(match text {
+            "default" => Self::Default,
+            "outbound" => Self::Outbound,
+            "none" => Self::None,
+            "host" => Self::Host,
+            names => {
+                let names: Vec<String> = names.split(',').map(str::to_owned).collect();
+                if names.iter().any(String::is_empty) {
+                    return Err(Error::invalid_input(format!("{text:?} is not a network")));
+                }
+                Self::Named(names)
+            }
+        })
+    }
+}
+
+/// How far a container's user ids are kept apart from others' (embedded engine).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Isolation {
+    /// Container root is the calling user on the host.
+    CallerUid,
+    /// All containers of this user share one range of 65 536 ids.
+    SharedRange,
+    /// Every container has its own 65 536 ids.
+    OwnRange,
+}
+
+impl Isolation {
+    /// As in JSON: `own_range`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::CallerUid => "caller_uid",
+            Self::SharedRange => "shared_range",
+            Self::OwnRange => "own_range",
+        }
+    }
+}
+
+/// A limit of time that can be switched off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Limit {
+    /// Never.
+    Off,
+    /// After this long.
+    After(Duration),
+}
+
+impl Limit {
+    /// The duration, if there is one.
+    #[must_use]
+    pub const fn duration(self) -> Option<Duration> {
+        match self {
+            Self::Off => None,
+            Self::After(duration) => Some(duration),
+        }
+    }
+}
+
+/// An amount of memory as given, checked when it is used: a number of bytes, or text as `1g`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Bytes(String);
+
+impl Bytes {
+    /// The number of bytes.
+    ///
+    /// # Errors
+    /// `InvalidInput` for anything but a positive number with an optional unit: `b`, `k`, `m`,
+    /// `g`, `t` (powers of 1024, either case, `b` or `ib` may follow).
+    pub fn resolve(&self) -> Result<u64> {
+        parse_bytes(&self.0)
+    }
+}
+
+impl From<u64> for Bytes {
+    fn from(bytes: u64) -> Self {
+        Self(bytes.to_string())
+    }
+}
+
+impl From<&str> for Bytes {
+    fn from(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+}
+
+impl From<String> for Bytes {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Reads an amount of memory: `512m`, `1.5g`, `1073741824`.
+///
+/// # Errors
+/// `InvalidInput`.
+pub fn parse_bytes(text: &str) -> Result<u64> {
+    let bad = || {
+        Error::invalid_input(format!("{text:?} is not an amount of memory"))
+            .with_hint("write a positive number with an optional unit, such as `512m` or `2g`")
+    };
+    let lower = text.trim().to_ascii_lowercase();
+    let digits = lower.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let shift = match lower.get(digits.len()..).unwrap_or_default() {
+        "" | "b" => 0,
+        "k" | "kb" | "kib" => 10,
+        "m" | "mb" | "mib" => 20,
+        "g" | "gb" | "gib" => 30,
+        "t" | "tb" | "tib" => 40,
+        _ => return Err(bad()),
+    };
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    if whole.is_empty() || !(whole.to_owned() + fraction).bytes().all(|b| b.is_ascii_digit()) {
+        return Err(bad());
+    }
+    let unit = 1_u64 << shift;
+    let whole: u64 = whole.parse().map_err(|_| bad())?;
+    let mut bytes = whole.checked_mul(unit).ok_or_else(bad)?;
+    if !fraction.is_empty() {
+        let fraction = fraction.get(..fraction.len().min(6)).unwrap_or_default();
+        let scale = 10_u64.pow(u32::try_from(fraction.len()).unwrap_or(6));
+        let part: u64 = fraction.parse().map_err(|_| bad())?;
+        bytes = bytes.checked_add(unit / scale * part + unit % scale * part / scale).ok_or_else(bad)?;
+    }
+    if bytes == 0 || bytes > i64::MAX.unsigned_abs() {
+        return Err(bad());
+    }
+    Ok(bytes)
+}
+
+/// Reads a length of time: `30s`, `5m`, `1h`, `250ms`, `2d`, or seconds as a number.
+///
+/// # Errors
+/// `InvalidInput`.
+pub fn parse_duration(text: &str) -> Result<Duration> {
+    let bad = || {
+        Error::invalid_input(format!("{text:?} is not a length of time"))
+            .with_hint("write a number with a unit, such as `500ms`, `30s`, `5m` or `1h`")
+    };
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let seconds = match text.get(digits.len()..).unwrap_or_default() {
+        "ms" => 0.001,
+        "" | "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3600.0,
+        "d" => 86_400.0,
+        _ => return Err(bad()),
+    };
+    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit() || b == b'.') {
+        return Err(bad());
+    }
+    let number: f64 = digits.parse().map_err(|_| bad())?;
+    Duration::try_from_secs_f64(number * seconds).map_err(|_| bad())
+}
+
+/// Which directory of the host is a session's lasting workspace.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Workspace {
+    /// Base directory as this process sees it; `workspaces/<user>/<session>/` is made in it.
+    pub base: PathBuf,
+    /// The same directory as the engine sees it; `base` without.
+    pub host_base: Option<PathBuf>,
+}
+
+impl Workspace {
+    /// Workspaces under `base`, which this process and the engine see at the same path.
+    pub fn new(base: impl Into<PathBuf>) -> Self {
+        Self { base: base.into(), host_base: None }
+    }
+
+    /// Says where the engine sees the base directory.
+    #[must_use]
+    pub fn with_host_base(mut self, host_base: impl Into<PathBuf>) -> Self {
+        self.host_base = Some(host_base.into());
+        self
+    }
+}
+
+/// A relaxation or tightening of the default hardening. Every field is one named change.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Security {
+    /// Capabilities beyond the default set, as `NET_RAW`.
+    pub add_capabilities: Vec<String>,
+    /// Capabilities of the default set that are not wanted; `ALL` drops every one.
+    pub drop_capabilities: Vec<String>,
+    /// Runs without the system call filter.
+    pub seccomp_unconfined: bool,
+    /// Allows programs to gain rights by set-id bits.
+    pub allow_new_privileges: bool,
+    /// The least isolation of user ids that is accepted, and the one that is used; the best that
+    /// can be had without.
+    pub isolation: Option<Isolation>,
+}
+
+/// What a session's container should be like. What is not set has the documented default when the
+/// container is made, and matches anything when it exists already.
+///
+/// # Examples
+/// ```
+/// use podkit::{Mount, Network, SessionSpec};
+///
+/// let spec = SessionSpec::new()
+///     .image("python:3.12")
+///     .cpus(2.0)
+///     .memory("1g")
+///     .mount(Mount::bind("/data", "/data").read_only())
+///     .env("A", "1")
+///     .network(Network::None);
+/// assert_eq!(spec.cpus, Some(2.0));
+/// ```
+#[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct SessionSpec {
+    /// Image as [`Image::parse`] reads it; the engine's default without.
+    pub image: Option<String>,
+    /// Further host directories for the `host` image.
+    pub host_paths: Vec<PathBuf>,
+    /// Processor cores, at least 0.01; one without.
+    pub cpus: Option<f64>,
+    /// Memory including tmpfs and, unless `swap` is set, with no swap on top; 512 MiB without, at
+    /// least 6 MiB.
+    pub memory: Option<Bytes>,
+    /// Swap on top of the memory; none without.
+    pub swap: Option<Bytes>,
+    /// Processes and threads; 512 without.
+    pub pids_max: Option<u32>,
+    /// Size of `/dev/shm`; 64 MiB without.
+    pub shm: Option<Bytes>,
+    /// Environment of every command. Values are never shown.
+    pub env: BTreeMap<String, String>,
+    /// Working directory; `/workspace` without.
+    pub cwd: Option<PathBuf>,
+    /// User of every command, as `name`, `uid`, `name:group` or `uid:gid`; root without.
+    pub user: Option<String>,
+    /// Program that runs as the container's own; none without, and then the container waits for
+    /// commands.
+    pub entrypoint: Option<Vec<String>>,
+    /// Arguments of the entrypoint, or the whole command line.
+    pub command: Option<Vec<String>>,
+    /// Runs the image's own entrypoint and command.
+    pub image_defaults: bool,
+    /// Mounts.
+    pub mounts: Vec<Mount>,
+    /// Network; [`Network::Default`] without.
+    pub network: Option<Network>,
+    /// Host name; the container's name without.
+    pub hostname: Option<String>,
+    /// Further lines of `/etc/hosts`: name to address.
+    pub hosts: BTreeMap<String, String>,
+    /// The caller's own labels; keys that begin with `podkit.` are refused.
+    pub labels: BTreeMap<String, String>,
+    /// Makes the root file system read-only.
+    pub read_only_root: Option<bool>,
+    /// Hardening other than the default.
+    pub security: Security,
+    /// Lasting workspace, mounted at `/workspace`; without it `/workspace` lives and goes with
+    /// the container.
+    pub workspace: Option<Workspace>,
+    /// Stops the container this long after the last activity; 60 s without, off with an
+    /// entrypoint, a command or image defaults.
+    pub auto_stop: Option<Limit>,
+    /// Ends the session this long after the last activity, where a manager or `gc` watches.
+    pub idle_timeout: Option<Limit>,
+    /// Stops everything this long after creation.
+    pub max_lifetime: Option<Limit>,
+    /// Timeout of an exec that has none of its own.
+    pub exec_timeout: Option<Limit>,
+}
+
+/// Shows names, never environment values.
+impl fmt::Debug for SessionSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionSpec")
+            .field("image", &self.image)
+            .field("cpus", &self.cpus)
+            .field("memory", &self.memory)
+            .field("env", &self.env.keys().collect::<Vec<_>>())
+            .field("mounts", &self.mounts)
+            .field("network", &self.network)
+            .finish_non_exhaustive()
+    }
+}
+
+macro_rules! setters {
+    ($($(#[$doc:meta])* $name:ident: $type:ty => |$this:ident, $value:ident| $set:expr;)*) => {$(
+        $(#[$doc])*
+        #[must_use]
+        pub fn $name(mut self, $value: $type) -> Self {
+            let $this = &mut self;
+            $set;
+            self
+        }
+    )*};
+}
+
+impl SessionSpec {
+    /// A spec that sets nothing.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    setters! {
+        /// Sets [`image`](Self::image): `host`, `dir:/path`, `tar:/path` or a reference.
+        image: impl Into<String> => |this, image| this.image = Some(image.into());
+        /// Adds to [`host_paths`](Self::host_paths).
+        host_path: impl Into<PathBuf> => |this, path| this.host_paths.push(path.into());
+        /// Sets [`cpus`](Self::cpus).
+        cpus: f64 => |this, cpus| this.cpus = Some(cpus);
+        /// Sets [`memory`](Self::memory), as `"1g"` or a number of bytes.
+        memory: impl Into<Bytes> => |this, memory| this.memory = Some(memory.into());
+        /// Sets [`swap`](Self::swap).
+        swap: impl Into<Bytes> => |this, swap| this.swap = Some(swap.into());
+        /// Sets [`pids_max`](Self::pids_max).
+        pids_max: u32 => |this, pids| this.pids_max = Some(pids);
+        /// Sets [`shm`](Self::shm).
+        shm: impl Into<Bytes> => |this, shm| this.shm = Some(shm.into());
+        /// Sets [`cwd`](Self::cwd).
+        cwd: impl Into<PathBuf> => |this, cwd| this.cwd = Some(cwd.into());
+        /// Sets [`user`](Self::user).
+        user: impl Into<String> => |this, user| this.user = Some(user.into());
+        /// Sets [`image_defaults`](Self::image_defaults).
+        image_defaults: bool => |this, on| this.image_defaults = on;
+        /// Adds to [`mounts`](Self::mounts).
+        mount: Mount => |this, mount| this.mounts.push(mount);
+        /// Sets [`network`](Self::network).
+        network: Network => |this, network| this.network = Some(network);
+        /// Sets [`hostname`](Self::hostname).
+        hostname: impl Into<String> => |this, name| this.hostname = Some(name.into());
+        /// Sets [`read_only_root`](Self::read_only_root).
+        read_only_root: bool => |this, on| this.read_only_root = Some(on);
+        /// Sets [`security`](Self::security).
+        security: Security => |this, security| this.security = security;
+        /// Sets [`workspace`](Self::workspace).
+        workspace: Workspace => |this, workspace| this.workspace = Some(workspace);
+        /// Sets [`auto_stop`](Self::auto_stop).
+        auto_stop: Limit => |this, limit| this.auto_stop = Some(limit);
+        /// Sets [`idle_timeout`](Self::idle_timeout).
+        idle_timeout: Limit => |this, limit| this.idle_timeout = Some(limit);
+        /// Sets [`max_lifetime`](Self::max_lifetime).
+        max_lifetime: Limit => |this, limit| this.max_lifetime = Some(limit);
+        /// Sets [`exec_timeout`](Self::exec_timeout).
+        exec_timeout: Limit => |this, limit| this.exec_timeout = Some(limit);
+    }
+
+    /// Adds to [`env`](Self::env).
+    #[must_use]
+    pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.env.insert(name.into(), value.into());
+        self
+    }
+
+    /// Adds to [`labels`](Self::labels).
+    #[must_use]
+    pub fn label(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.labels.insert(name.into(), value.into());
+        self
+    }
+
+    /// Adds to [`hosts`](Self::hosts).
+    #[must_use]
+    pub fn host(mut self, name: impl Into<String>, address: impl Into<String>) -> Self {
+        self.hosts.insert(name.into(), address.into());
+        self
+    }
+
+    /// Sets [`entrypoint`](Self::entrypoint); empty clears the image's.
+    #[must_use]
+    pub fn entrypoint(mut self, argv: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.entrypoint = Some(argv.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Sets [`command`](Self::command).
+    #[must_use]
+    pub fn command(mut self, argv: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.command = Some(argv.into_iter().map(Into::into).collect());
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parse_bytes_with_units_is_exact() {
+        let good = [("1", 1), ("512m", 512 << 20), ("1.5G", 3 << 29), ("2KiB", 2048)];
+        for (text, bytes) in good {
+            assert_eq!(parse_bytes(text).unwrap(), bytes, "{text}");
+        }
+        for text in ["", "lots", "-1", "0", "1x", "1e3", ".5g", "99999999t", "1.2.3", "m"] {
+            assert!(parse_bytes(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn parse_duration_with_units_is_exact() {
+        assert_eq!(parse_duration("250ms").unwrap(), Duration::from_millis(250));
+        assert_eq!(parse_duration("1.5m").unwrap(), Duration::from_secs(90));
+        for text in ["", "s", "-1s", "1y", "inf", "nan", "1e9"] {
+            assert!(parse_duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn session_spec_debug_hides_environment_values() {
+        let spec = SessionSpec::new().env("TOKEN", "hunter2");
+        assert!(!format!("{spec:?}").contains("hunter2"));
+    }
+}
