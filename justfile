@@ -1,0 +1,30 @@
+# Recipes for people who work on podkit; `just` lists them.
+default:
+    @just --list
+
+# All that tests need, on a bare Debian.
+install:
+    ./scripts/install.sh
+
+# Everything that CI runs.
+test *args:
+    ./scripts/test.sh {{args}}
+
+# Builds the agent for every architecture into crates/podkit-agent/prebuilt.
+agent:
+    ./scripts/build-agent.sh
+
+# Formatting, lints, and the structure that docs/architecture.md promises.
+tidy:
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets --features podkit/conformance -- -D warnings
+    ./scripts/build-agent.sh --clippy
+    cargo test -q -p podkit --test tidy
+
+# Licences, sources and duplicate versions of what we depend on.
+deny:
+    cargo deny check licenses bans sources
+
+# The tables of docs/benchmarks.md.
+bench *args:
+    ./scripts/bench.sh {{args}}

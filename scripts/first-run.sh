@@ -1,0 +1,59 @@
+#!/usr/bin/env bash
+# Runs the README's first command as a new user would: from a clean clone, with an empty
+# environment and empty state, without network; as root, and as an ordinary user (made here and
+# removed again) without and with sub-ids.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+work=$(mktemp -d /var/tmp/podkit-first-run.XXXXXX)
+user=podkit-test
+cargo_home=${CARGO_HOME:-$HOME/.cargo}
+cleanup() {
+    userdel "$user" 2>/dev/null || true
+    sed -i "/^$user:/d" /etc/subuid /etc/subgid
+    rm -rf "$work"
+}
+trap cleanup EXIT
+
+git clone -q . "$work/podkit"
+cd "$work/podkit"
+cargo fetch -q
+mkdir "$work/root"
+echo "-- as root, from a clean clone" >&2
+# No network: a namespace of its own.
+out=$(unshare --net env -i HOME="$work/root" PATH="$PATH" CARGO_HOME="$cargo_home" \
+    ${RUSTUP_HOME:+RUSTUP_HOME="$RUSTUP_HOME"} ${RUSTUP_TOOLCHAIN:+RUSTUP_TOOLCHAIN="$RUSTUP_TOOLCHAIN"} \
+    CARGO_TARGET_DIR="$work/target" RUSTUP_HOME="${RUSTUP_HOME:-$HOME/.rustup}" \
+    cargo run -q --offline --release -- exec bob/123 -- pwd)
+[ "$out" = /workspace ] || { echo "error: expected /workspace, got: $out" >&2; exit 1; }
+podkit="$work/target/release/podkit"
+
+# Runs the session's life once: files stay between calls, close removes.
+life() {
+    "$@" "$podkit" exec bob/first -- sh -c 'echo kept > note'
+    [ "$("$@" "$podkit" exec bob/first -- cat note)" = kept ]
+    "$@" "$podkit" stop bob/first
+    [ "$("$@" "$podkit" exec bob/first -- cat note)" = kept ]
+    "$@" "$podkit" close bob/first
+    "$@" "$podkit" gc
+    [ -z "$("$@" "$podkit" ls -q --user bob 2>/dev/null | grep first || true)" ]
+}
+env -i HOME="$work/root" PATH="$PATH" "$podkit" close bob/123
+life env -i HOME="$work/root" PATH="$PATH"
+
+useradd --create-home --home-dir "$work/home" "$user"
+chmod 755 "$work"
+install -m 755 "$podkit" "$work/podkit-bin"
+podkit="$work/podkit-bin"
+as_user() { setpriv --reuid "$user" --regid "$user" --init-groups env -i HOME="$work/home" PATH="$PATH" "$@"; }
+
+echo "-- as an ordinary user without sub-ids" >&2
+sed -i "/^$user:/d" /etc/subuid /etc/subgid
+[ "$(as_user "$podkit" exec bob/123 -- pwd)" = /workspace ]
+as_user "$podkit" close bob/123
+life as_user
+
+echo "-- as an ordinary user with sub-ids" >&2
+echo "$user:900000:65536" | tee -a /etc/subuid >>/etc/subgid
+[ "$(as_user "$podkit" exec bob/123 -- pwd)" = /workspace ]
+as_user "$podkit" close bob/123
+life as_user

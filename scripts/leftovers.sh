@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Lists what podkit has on this machine: processes, cgroups, uid ranges, mounts, state. CI compares
+# the list from before the tests with the one from after.
+set -u
+for status in /proc/[0-9]*/comm; do
+    if read -r name <"$status" 2>/dev/null && [ "$name" = podkit-agent ]; then
+        echo "process $name"
+    fi
+done
+find /sys/fs/cgroup -maxdepth 4 -type d -path '*podkit*' 2>/dev/null | sed 's/^/cgroup /'
+find /var/lib/podkit/uid-ranges -type f -name '[0-9]*' 2>/dev/null | sed 's/^/uid range /'
+find /var/lib/podkit/containers /var/lib/podkit/tmp /var/lib/podkit/trash -mindepth 1 -maxdepth 1 \
+    2>/dev/null | sed 's/^/state /'
+grep -s podkit /proc/self/mountinfo | sed 's/^/mount /'
+exit 0

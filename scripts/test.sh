@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# Does everything on a fresh machine: installs what tests need, builds, and runs all tests.
+# `./scripts/test.sh NAME` runs only the tests whose names contain NAME.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+./scripts/install.sh
+export CARGO_TERM_COLOR="${CARGO_TERM_COLOR:-never}"
+export RUSTFLAGS="${RUSTFLAGS--D warnings}"
+
+say() { printf '\n== %s (%s s)\n' "$*" "$SECONDS" >&2; }
+
+if [ $# -gt 0 ]; then
+    exec cargo nextest run --workspace --features podkit/conformance "$@"
+fi
+
+before=$(./scripts/leftovers.sh)
+
+say "formatting and lints"
+cargo fmt --all --check
+cargo clippy --workspace --all-targets --features podkit/conformance -- -D warnings
+./scripts/build-agent.sh --clippy
+
+say "the shipped agent is what its sources build"
+./scripts/build-agent.sh --check
+
+say "tests"
+cargo nextest run --profile ci --workspace --features podkit/conformance
+cargo test -q --doc -p podkit -p podkit-agent -p podkit-runtime
+
+if [ "$(id -u)" = 0 ]; then
+    say "the first command of the README: as root, and as an ordinary user with and without sub-ids"
+    ./scripts/first-run.sh
+fi
+
+say "nothing of ours is left"
+after=$(./scripts/leftovers.sh)
+if [ "$before" != "$after" ]; then
+    diff <(echo "$before") <(echo "$after") >&2 || true
+    echo "error: the tests left something behind" >&2
+    exit 1
+fi
+say "all passed"
