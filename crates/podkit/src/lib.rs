@@ -1,2 +1,83 @@
-//! podkit.
+//! Isolated, lasting containers for untrusted code: create or reconnect, execute, expire, recover.
+//!
+//! Every session of every user has a container of its own. [`Podkit::session`] makes it on first
+//! use and finds it again afterwards, from any process; commands and file calls go to a tiny agent
+//! inside, so that they behave the same on every engine. On Linux no daemon is needed: podkit
+//! makes the container itself.
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> podkit::Result<()> {
+//! use podkit::Podkit;
+//!
+//! let podkit = Podkit::connect("memory").await?; // "auto" runs real containers
+//! let session = podkit.session("bob", "123").await?;
+//! let output = session.exec(["echo", "hi"]).await?;
+//! assert_eq!(output.stdout, b"hi\n");
+//! session.close().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Where to look
+//! - [`Podkit`]: the front door; [`session()`] is the shortest way in.
+//! - [`Session`]: one user's container: [`exec`](Session::exec), [`shell`](Session::shell),
+//!   [`files`](Session::files), [`close`](Session::close).
+//! - [`SessionSpec`]: image, limits, mounts, network, clocks, hardening.
+//! - [`Outcome`]: how a command ended. A command that fails or runs out of time is a result;
+//!   [`Error`] means that podkit or the engine failed.
+//! - [`blocking`]: the same for programs without async.
+//! - [`backend`]: the contract for engines.
+//!
+//! # What lasts
+//! A container stops by itself [`auto_stop`](SessionSpec::auto_stop) after its last activity (60 s
+//! unless set); its files stay and the next use starts it again. [`Session::close`] removes it.
+//! Nothing else removes it but [`Podkit::gc`], and that only when an idle time was given. What is
+//! in a [`Workspace`] outlives the container.
+//!
+//! The engine is the database: a session's identity and configuration are labels of its container,
+//! so any process can take over at any time.
+//!
+//! # Features
+//! | feature | default | what it adds |
+//! | --- | --- | --- |
+//! | `embedded` | yes | the engine that needs no daemon (Linux) |
+//! | `blocking` | yes | [`blocking`] |
+//! | `conformance` | no | the contract tests, for authors of backends |
 #![forbid(unsafe_code)]
+
+mod agent;
+pub mod backend;
+#[cfg(feature = "blocking")]
+pub mod blocking;
+mod config;
+#[cfg(feature = "conformance")]
+pub mod conformance;
+pub mod container;
+mod error;
+mod exec;
+mod id;
+mod podkit;
+mod session;
+
+pub use crate::{
+    agent::{ExecHandle, ExecStdin, FileEntry, FileKind, FileReader},
+    backend::connect::ConnectOptions,
+    config::{
+        Bytes, DEFAULT_AUTO_STOP, DEFAULT_CPU_MILLIS, DEFAULT_MEMORY_BYTES, DEFAULT_PIDS_MAX,
+        DEFAULT_SHM_BYTES, DEFAULT_USER, Image, Isolation, Limit, Mount, MountSource, Network,
+        Security, SessionSpec, WORKSPACE_PATH, Workspace, parse_bytes, parse_duration,
+    },
+    container::{ContainerManager, Deadlines, MountStrategy},
+    error::{Error, ErrorKind, Result},
+    exec::{
+        DEFAULT_OUTPUT_LIMIT_BYTES, ExecEvent, ExecOutput, ExecRequest, ExecResult, MemorySource,
+        Outcome, Stdin, Usage,
+    },
+    id::{ContainerId, Prefix, SessionId, SessionKey, UserId},
+    podkit::{Podkit, PodkitBuilder, session},
+    session::{
+        CloseReport, Exec, Expiry, Files, GcOptions, GcReport, ListSessions, OnConflict,
+        OpenSession, Opened, Session, SessionInfo, WriteOptions,
+    },
+};
