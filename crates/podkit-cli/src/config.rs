@@ -1,0 +1,317 @@
+//! The configuration file, and what flags, environment, file and defaults come to together.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use podkit::{
+    Error, ErrorKind, Isolation, Mount, Network, Prefix, Result, SessionKey, SessionSpec, Workspace,
+    parse_bytes,
+};
+use serde::{Deserialize, Deserializer, de};
+
+use crate::{
+    args::{Environment, Global},
+    spec,
+};
+
+/// Largest configuration file that is read.
+const MAX_FILE_BYTES: u64 = 1 << 20;
+
+/// What holds for this run.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    /// Name of the engine, as `podkit::connect` takes it.
+    pub(crate) backend: String,
+    /// Image of sessions that name none.
+    pub(crate) image: Option<String>,
+    /// Owner of the sessions.
+    pub(crate) prefix: Prefix,
+    /// User of a session that is given without one.
+    pub(crate) user: String,
+    /// What new sessions are like unless flags say otherwise.
+    pub(crate) spec: SessionSpec,
+    /// Where the embedded engine keeps containers.
+    pub(crate) state_dir: Option<PathBuf>,
+    /// Where the embedded engine keeps sockets.
+    pub(crate) run_dir: Option<PathBuf>,
+}
+
+/// The file, as written; a key that is not here is an error.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct File {
+    backend: Option<String>,
+    image: Option<String>,
+    prefix: Option<String>,
+    user: Option<String>,
+    workspace: Option<PathBuf>,
+    workspace_host: Option<PathBuf>,
+    state_dir: Option<PathBuf>,
+    run_dir: Option<PathBuf>,
+    session: Section,
+}
+
+/// The `[session]` section: what new sessions are like.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Section {
+    memory: Option<Size>,
+    swap: Option<Size>,
+    shm: Option<Size>,
+    cpus: Option<f64>,
+    pids_max: Option<u32>,
+    network: Option<NetworkText>,
+    mounts: Vec<MountText>,
+    host_paths: Vec<PathBuf>,
+    env: BTreeMap<String, String>,
+    user: Option<String>,
+    read_only: Option<bool>,
+    isolation: Option<Isolation>,
+    auto_stop: Option<LimitText>,
+    idle_timeout: Option<LimitText>,
+    max_lifetime: Option<LimitText>,
+    exec_timeout: Option<LimitText>,
+}
+
+/// Text that is checked where it stands, so that an error names its line.
+macro_rules! checked_text {
+    ($name:ident($type:ty), $parse:expr) => {
+        #[derive(Debug)]
+        struct $name($type);
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = String::deserialize(deserializer)?;
+                $parse(&text).map(Self).map_err(de::Error::custom)
+            }
+        }
+    };
+}
+
+checked_text!(NetworkText(Network), |text: &str| Network::parse(text).map_err(|e| spec::complaint(&e)));
+checked_text!(MountText(Mount), |text: &str| Mount::parse(text).map_err(|e| spec::complaint(&e)));
+checked_text!(LimitText(podkit::Limit), spec::limit);
+checked_text!(Size(String), |text: &str| {
+    parse_bytes(text).map(|_| text.to_owned()).map_err(|e| spec::complaint(&e))
+});
+
+/// Puts flags, environment, file and defaults together, in this order of precedence.
+///
+/// # Errors
+/// `InvalidInput` for a file that cannot be understood, naming it and the line; `NotFound` for a
+/// file that was asked for and is not there.
+pub(crate) fn settings(global: &Global, environment: &Environment) -> Result<Settings> {
+    let file = read_file(global, environment)?;
+    let prefix = global.prefix.clone().or_else(|| environment.prefix.clone()).or(file.prefix);
+    let mut spec = file.session.spec();
+    let workspace = environment.workspace.clone().or(file.workspace);
+    let workspace_host = environment.workspace_host.clone().or(file.workspace_host);
+    spec.workspace = match (workspace, workspace_host) {
+        (Some(base), None) => Some(Workspace::new(spec::absolute_path(&base)?)),
+        (Some(base), Some(host)) => {
+            Some(Workspace::new(spec::absolute_path(&base)?).with_host_base(host))
+        }
+        (None, None) => None,
+        (None, Some(_)) => {
+            return Err(Error::invalid_input("`workspace_host` is set without `workspace`")
+                .with_hint("set PODKIT_WORKSPACE to the same directory as this machine sees it"));
+        }
+    };
+    Ok(Settings {
+        backend: global
+            .backend
+            .clone()
+            .or_else(|| environment.backend.clone())
+            .or(file.backend)
+            .unwrap_or_else(|| "auto".to_owned()),
+        image: environment.image.clone().or(file.image),
+        prefix: prefix.map_or_else(|| Ok(Prefix::default()), Prefix::new)?,
+        user: environment.user.clone().or(file.user).unwrap_or_else(|| login_name(environment)),
+        spec,
+        state_dir: first_path([&global.state_dir, &environment.state_dir, &file.state_dir])?,
+        run_dir: first_path([&None, &environment.run_dir, &file.run_dir])?,
+    })
+}
+
+impl Settings {
+    /// Reads `USER/SESSION`, or `SESSION` of the caller's own.
+    ///
+    /// # Errors
+    /// `InvalidInput`.
+    pub(crate) fn key(&self, text: &str) -> Result<SessionKey> {
+        SessionKey::parse(text, &self.user)
+    }
+}
+
+impl Section {
+    fn spec(self) -> SessionSpec {
+        let limit = |text: Option<LimitText>| text.map(|LimitText(limit)| limit);
+        let size = |text: Option<Size>| text.map(|Size(size)| size.into());
+        let mut spec = SessionSpec::new();
+        spec.memory = size(self.memory);
+        spec.swap = size(self.swap);
+        spec.shm = size(self.shm);
+        spec.cpus = self.cpus;
+        spec.pids_max = self.pids_max;
+        spec.network = self.network.map(|NetworkText(network)| network);
+        spec.mounts = self.mounts.into_iter().map(|MountText(mount)| mount).collect();
+        spec.host_paths = self.host_paths;
+        spec.env = self.env;
+        spec.user = self.user;
+        spec.read_only_root = self.read_only;
+        spec.security.isolation = self.isolation;
+        spec.auto_stop = limit(self.auto_stop);
+        spec.idle_timeout = limit(self.idle_timeout);
+        spec.max_lifetime = limit(self.max_lifetime);
+        spec.exec_timeout = limit(self.exec_timeout);
+        spec
+    }
+}
+
+fn first_path(paths: [&Option<PathBuf>; 3]) -> Result<Option<PathBuf>> {
+    paths.into_iter().flatten().next().map(|path| spec::absolute_path(path)).transpose()
+}
+
+fn read_file(global: &Global, environment: &Environment) -> Result<File> {
+    if let Some(path) = &global.config {
+        let text = read_text(path).map_err(|error| {
+            let kind = match error.kind() {
+                io::ErrorKind::NotFound => ErrorKind::NotFound,
+                io::ErrorKind::PermissionDenied => ErrorKind::PermissionDenied,
+                _ => ErrorKind::InvalidInput,
+            };
+            unreadable(kind, path, error)
+        })?;
+        return parse(path, &text);
+    }
+    let Some(path) = default_path(environment) else { return Ok(File::default()) };
+    match read_text(&path) {
+        Ok(text) => parse(&path, &text),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            Ok(File::default())
+        }
+        // As under `sudo -E`, or in a service that may not look into HOME: saying nothing would
+        // silently ignore settings, so it is an error like the others.
+        Err(error) => Err(unreadable(ErrorKind::PermissionDenied, &path, error)),
+    }
+}
+
+fn unreadable(kind: ErrorKind, path: &Path, error: io::Error) -> Error {
+    Error::new(kind, format!("the configuration file `{}` cannot be read", path.display()))
+        .with_source(error)
+}
+
+/// `$XDG_CONFIG_HOME/podkit/config.toml`, or the same under `~/.config`.
+fn default_path(environment: &Environment) -> Option<PathBuf> {
+    let base = environment
+        .xdg_config_home
+        .clone()
+        .or_else(|| environment.home.as_ref().map(|home| home.join(".config")))?;
+    Some(base.join("podkit/config.toml"))
+}
+
+fn read_text(path: &Path) -> io::Result<String> {
+    if fs::metadata(path)?.len() > MAX_FILE_BYTES {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is larger than 1 MiB"));
+    }
+    fs::read_to_string(path)
+}
+
+fn parse(path: &Path, text: &str) -> Result<File> {
+    toml::from_str(text).map_err(|error| {
+        let line = error.span().map_or(1, |span| {
+            text.get(..span.start).unwrap_or_default().matches('\n').count() + 1
+        });
+        Error::invalid_input(format!("`{}`, line {line}: {}", path.display(), error.message()))
+    })
+}
+
+/// The caller's login name, or `default` when this machine knows none.
+fn login_name(environment: &Environment) -> String {
+    let usable = |name: &String| podkit::UserId::new(name.as_str()).is_ok();
+    fs::read_to_string("/etc/passwd")
+        .ok()
+        .and_then(|passwd| name_of(&passwd, rustix::process::getuid().as_raw()))
+        .filter(usable)
+        .or_else(|| environment.login.clone().filter(usable))
+        .unwrap_or_else(|| "default".to_owned())
+}
+
+fn name_of(passwd: &str, uid: u32) -> Option<String> {
+    passwd.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn complaint(text: &str) -> String {
+        parse(Path::new("/c.toml"), text).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn file_with_every_key_is_understood() {
+        let file = parse(
+            Path::new("/c.toml"),
+            r#"
+            backend = "embedded"
+            image = "host"
+            prefix = "mine"
+            user = "bob"
+            workspace = "/srv/podkit"
+            workspace_host = "/data/podkit"
+            state_dir = "/var/lib/other"
+            run_dir = "/run/other"
+            [session]
+            memory = "1g"
+            swap = "1g"
+            shm = "64m"
+            cpus = 1.5
+            pids_max = 100
+            network = "none"
+            mounts = ["/data:/data:ro"]
+            host_paths = ["/opt/tools"]
+            env = { A = "1" }
+            user = "nobody"
+            read_only = true
+            isolation = "own_range"
+            auto_stop = "off"
+            idle_timeout = "1h"
+            max_lifetime = "1d"
+            exec_timeout = "30s"
+            "#,
+        )
+        .unwrap();
+        assert_eq!(file.prefix.as_deref(), Some("mine"));
+        let spec = file.session.spec();
+        assert_eq!(spec.auto_stop, Some(podkit::Limit::Off));
+        assert_eq!(spec.network, Some(Network::None));
+        assert_eq!(spec.mounts, [Mount::bind("/data", "/data").read_only()]);
+    }
+
+    #[test]
+    fn file_with_a_mistake_names_file_and_line() {
+        let text = complaint("backend = \"auto\"\nimmage = \"x\"\n");
+        assert!(text.starts_with("`/c.toml`, line 2: unknown field `immage`"), "{text}");
+        let text = complaint("[session]\n\nauto_stop = \"soon\"\n");
+        assert!(text.starts_with("`/c.toml`, line 3: \"soon\" is not a length of time"), "{text}");
+        let text = complaint("[session]\nmemory = \"lots\"\n");
+        assert!(text.contains("line 2"), "{text}");
+        let text = complaint("backend = \n");
+        assert!(text.contains("line 1"), "{text}");
+    }
+
+    #[test]
+    fn login_name_is_the_first_with_this_uid() {
+        let passwd = "root:x:0:0::/root:/bin/sh\nbad\nbob:x:7:7::/:\nrob:x:7:7::/:\n";
+        assert_eq!(name_of(passwd, 7).as_deref(), Some("bob"));
+        assert_eq!(name_of(passwd, 8), None);
+    }
+}
