@@ -7,7 +7,7 @@ use std::{
 };
 
 use podkit::{
-    Error, ErrorKind, Isolation, Mount, Network, Prefix, Result, SessionKey, SessionSpec, Workspace,
+    ConnectOptions, Error, ErrorKind, Isolation, Mount, Network, Prefix, Result, SessionKey, SessionSpec, Workspace,
     parse_bytes,
 };
 use serde::{Deserialize, Deserializer, de};
@@ -25,18 +25,14 @@ const MAX_FILE_BYTES: u64 = 1 << 20;
 pub(crate) struct Settings {
     /// Name of the engine, as `podkit::connect` takes it.
     pub(crate) backend: String,
-    /// Image of sessions that name none.
-    pub(crate) image: Option<String>,
     /// Owner of the sessions.
     pub(crate) prefix: Prefix,
     /// User of a session that is given without one.
     pub(crate) user: String,
     /// What new sessions are like unless flags say otherwise.
     pub(crate) spec: SessionSpec,
-    /// Where the embedded engine keeps containers.
-    pub(crate) state_dir: Option<PathBuf>,
-    /// Where the embedded engine keeps sockets.
-    pub(crate) run_dir: Option<PathBuf>,
+    /// Where engines keep and find their things.
+    pub(crate) connect: ConnectOptions,
 }
 
 /// The file, as written; a key that is not here is an error.
@@ -107,6 +103,7 @@ pub(crate) fn settings(global: &Global, environment: &Environment) -> Result<Set
     let file = read_file(global, environment)?;
     let prefix = global.prefix.clone().or_else(|| environment.prefix.clone()).or(file.prefix);
     let mut spec = file.session.spec();
+    spec.image = environment.image.clone().or(file.image);
     let workspace = environment.workspace.clone().or(file.workspace);
     let workspace_host = environment.workspace_host.clone().or(file.workspace_host);
     spec.workspace = match (workspace, workspace_host) {
@@ -120,6 +117,12 @@ pub(crate) fn settings(global: &Global, environment: &Environment) -> Result<Set
                 .with_hint("set PODKIT_WORKSPACE to the same directory as this machine sees it"));
         }
     };
+    let mut connect = ConnectOptions::default();
+    connect.home.clone_from(&environment.home);
+    connect.xdg_data_home.clone_from(&environment.xdg_data_home);
+    connect.xdg_runtime_dir.clone_from(&environment.xdg_runtime_dir);
+    connect.state_dir = first_path([&global.state_dir, &environment.state_dir, &file.state_dir])?;
+    connect.run_dir = first_path([&None, &environment.run_dir, &file.run_dir])?;
     Ok(Settings {
         backend: global
             .backend
@@ -127,12 +130,10 @@ pub(crate) fn settings(global: &Global, environment: &Environment) -> Result<Set
             .or_else(|| environment.backend.clone())
             .or(file.backend)
             .unwrap_or_else(|| "auto".to_owned()),
-        image: environment.image.clone().or(file.image),
         prefix: prefix.map_or_else(|| Ok(Prefix::default()), Prefix::new)?,
         user: environment.user.clone().or(file.user).unwrap_or_else(|| login_name(environment)),
         spec,
-        state_dir: first_path([&global.state_dir, &environment.state_dir, &file.state_dir])?,
-        run_dir: first_path([&None, &environment.run_dir, &file.run_dir])?,
+        connect,
     })
 }
 

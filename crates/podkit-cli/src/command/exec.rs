@@ -1,0 +1,178 @@
+//! `podkit exec`, and the part of it that `podkit run` shares.
+
+use podkit::{
+    DEFAULT_OUTPUT_LIMIT_BYTES, Error, ErrorKind, ExecRequest, ExecResult, MemorySource, OnConflict,
+    Opened, Outcome, Podkit, Session, Stdin,
+};
+use serde_json::{Map, Value, json};
+
+use super::Context;
+use crate::{
+    args::{self, CommandArgs, ExecArgs},
+    output::{BytesJson, Exit, Failure},
+    pump::{self, Sink},
+    signals::Signals,
+};
+
+/// Runs a command in a session's container.
+pub(super) async fn exec(context: &Context, args: ExecArgs) -> Result<Exit, Failure> {
+    let key = context.key(&args.session)?;
+    let request = request(&args.command)?;
+    let mut spec = args.spec.spec().map_err(Failure::usage)?;
+    spec.image.clone_from(&args.image);
+    let conflict = match (args.replace, args.reuse) {
+        (true, _) => OnConflict::Replace,
+        (_, true) => OnConflict::Reuse,
+        _ => OnConflict::Fail,
+    };
+    let mut signals = Signals::listen()?;
+    let open = async {
+        let podkit = context.podkit().await?;
+        let open = podkit.open(&key).spec(spec).on_conflict(conflict).create(!args.no_create);
+        let session = open.await?;
+        podkit::Result::Ok((podkit, session))
+    };
+    let (podkit, session) = pump::unless_signalled(&mut signals, open).await.map_err(hint_conflict)?;
+    note_opened(context, &podkit, &session, args.command.quiet);
+    attend(context, &session, request, args.command.quiet, &mut signals).await
+}
+
+/// What the flags ask for, checked as far as that goes without a container.
+pub(super) fn request(args: &CommandArgs) -> Result<ExecRequest, Failure> {
+    use std::os::unix::ffi::OsStrExt as _;
+    let mut request = match &args.shell {
+        Some(text) => ExecRequest::shell(text.as_bytes()),
+        None => ExecRequest::new(args.argv.iter().map(|word| word.as_bytes())),
+    };
+    for entry in &args.env {
+        request.env.extend(env_entry(entry).map_err(Failure::usage)?);
+    }
+    request.cwd.clone_from(&args.workdir);
+    request.user.clone_from(&args.user);
+    request.timeout = args.timeout;
+    request.check().map_err(Failure::usage)?;
+    if pump::has_input(args.stdin, args.no_stdin)? {
+        request.stdin = Stdin::Stream;
+    }
+    Ok(request)
+}
+
+/// `NAME=VALUE`, or the caller's own value of `NAME`, if there is one.
+fn env_entry(entry: &str) -> Result<Option<(String, String)>, Error> {
+    if let Some((name, value)) = entry.split_once('=') {
+        return Ok(Some((name.to_owned(), value.to_owned())));
+    }
+    match args::caller_variable(entry).map(std::ffi::OsString::into_string) {
+        None => Ok(None),
+        Some(Ok(value)) => Ok(Some((entry.to_owned(), value))),
+        Some(Err(_)) => Err(Error::invalid_input(format!("the value of `{entry}` is not UTF-8"))),
+    }
+}
+
+/// Runs a command to its end, and shows its result.
+pub(super) async fn attend(
+    context: &Context,
+    session: &Session,
+    mut request: ExecRequest,
+    quiet: bool,
+    signals: &mut Signals,
+) -> Result<Exit, Failure> {
+    let json = context.output.is_json();
+    let mut sink = if json {
+        request.output_limit_bytes = Some(DEFAULT_OUTPUT_LIMIT_BYTES);
+        Sink::Memory { stdout: Vec::new(), stderr: Vec::new() }
+    } else {
+        Sink::Streams
+    };
+    let begin = session.execute(request).stream();
+    let mut handle = pump::unless_signalled(signals, begin).await.map_err(not_begun)?;
+    let input = handle.take_stdin();
+    let result = pump::run(handle, input, &mut sink, signals).await?;
+    if let Sink::Memory { stdout, stderr } = sink {
+        let value = result_json(context, session, &result, &stdout, &stderr);
+        context.output.text(&format!("{value:#}\n"))?;
+    } else if !quiet {
+        context.output.outcome(result.outcome);
+        if result.container_restarted {
+            context.output.note("processes resisted being killed; the container was restarted");
+        }
+    }
+    Ok(Exit::Command(result.outcome.code()))
+}
+
+/// The conventional codes for a command that could not be started.
+fn not_begun(mut failure: Failure) -> Failure {
+    match failure.error.as_ref().map(Error::kind) {
+        Some(ErrorKind::NotFound) => failure.exit = Exit::NotFound,
+        Some(ErrorKind::PermissionDenied) => failure.exit = Exit::NotExecutable,
+        _ => {}
+    }
+    failure
+}
+
+fn hint_conflict(mut failure: Failure) -> Failure {
+    failure.error = failure.error.map(|error| match error.kind() {
+        ErrorKind::Conflict if error.hint().is_none() => error.with_hint(
+            "pass `--reuse` to use the session as it is, or `--replace` to make its container anew",
+        ),
+        _ => error,
+    });
+    failure
+}
+
+/// Says on standard error when a container was made.
+pub(super) fn note_opened(context: &Context, podkit: &Podkit, session: &Session, quiet: bool) {
+    if quiet || context.output.is_json() {
+        return;
+    }
+    let (container, key, backend) = (session.container(), session.key(), podkit.backend_name());
+    let image = session.image();
+    match session.opened() {
+        Opened::Created => context
+            .output
+            .note(&format!("created container {container} for {key} ({backend}, image {image})")),
+        Opened::Recovered => context.output.note(&format!(
+            "created container {container} for {key} anew ({backend}, image {image}): the earlier one was lost"
+        )),
+        _ => {}
+    }
+}
+
+fn result_json(
+    context: &Context,
+    session: &Session,
+    result: &ExecResult,
+    stdout: &[u8],
+    stderr: &[u8],
+) -> Value {
+    let mut object = Map::new();
+    let mut put = |name: &str, value: Value| object.insert(name.to_owned(), value);
+    put("session", session.key().to_string().into());
+    put("container", session.container().as_str().into());
+    put("backend", context.settings.backend.as_str().into());
+    put("outcome", result.outcome.as_str().into());
+    put("code", result.outcome.code().into());
+    put("signal", match result.outcome {
+        Outcome::Signaled(number) => number.into(),
+        _ => Value::Null,
+    });
+    put("truncated", json!({
+        "stdout": result.stdout_truncated,
+        "stderr": result.stderr_truncated,
+    }));
+    put("container_restarted", result.container_restarted.into());
+    let usage = &result.usage;
+    put("usage", json!({
+        "wall_seconds": usage.wall.as_secs_f64(),
+        "cpu_user_seconds": usage.cpu_user.as_secs_f64(),
+        "cpu_system_seconds": usage.cpu_system.as_secs_f64(),
+        "peak_memory_bytes": usage.peak_memory_bytes,
+        "peak_memory_source": match usage.peak_memory_source {
+            MemorySource::Cgroup => "cgroup",
+            _ => "largest_process",
+        },
+    }));
+    BytesJson::from(stdout).put("stdout", &mut object);
+    BytesJson::from(stderr).put("stderr", &mut object);
+    Value::Object(object)
+}

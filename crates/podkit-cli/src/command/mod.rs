@@ -1,0 +1,91 @@
+//! One file for each command.
+
+mod close;
+mod completions;
+mod cp;
+mod doctor;
+mod exec;
+mod files;
+mod gc;
+mod inspect;
+mod ls;
+mod progress;
+mod run;
+mod stop;
+
+use podkit::{Error, ErrorKind, Podkit, Session, SessionKey};
+
+use crate::{
+    args::{Cli, Command, Environment},
+    config::{self, Settings},
+    output::{Exit, Failure, Output},
+};
+
+/// What every command gets.
+#[derive(Debug)]
+struct Context {
+    settings: Settings,
+    output: Output,
+}
+
+/// Does what the command line says.
+///
+/// # Errors
+/// What is to be shown, and the code to exit with.
+pub(crate) fn run(cli: Cli, environment: &Environment, output: Output) -> Result<Exit, Failure> {
+    if let Command::Completions(args) = &cli.command {
+        return completions::completions(args, output);
+    }
+    let settings = config::settings(&cli.global, environment).map_err(Failure::usage)?;
+    let context = Context { settings, output };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
+        Error::new(ErrorKind::LimitExceeded, "podkit cannot start").with_source(error)
+    })?;
+    let result = runtime.block_on(dispatch(&context, cli.command));
+    // A thread may still wait for standard input, which nobody needs any more.
+    runtime.shutdown_background();
+    result
+}
+
+async fn dispatch(context: &Context, command: Command) -> Result<Exit, Failure> {
+    match command {
+        Command::Exec(args) => exec::exec(context, args).await,
+        Command::Run(args) => run::run(context, args).await,
+        Command::Ls(args) => ls::ls(context, args).await,
+        Command::Inspect(args) => inspect::inspect(context, args).await,
+        Command::Stop(args) => stop::stop(context, args).await,
+        Command::Close(args) => close::close(context, args).await,
+        Command::Gc(args) => gc::gc(context, args).await,
+        Command::Cp(args) => cp::cp(context, args).await,
+        Command::Write(args) => files::write(context, args).await,
+        Command::Read(args) => files::read(context, args).await,
+        Command::Doctor(_) => doctor::doctor(context).await,
+        Command::Completions(args) => completions::completions(&args, context.output),
+    }
+}
+
+impl Context {
+    /// Connects to the engine that the settings name.
+    async fn podkit(&self) -> Result<Podkit, Error> {
+        Podkit::builder()
+            .backend(&self.settings.backend)
+            .prefix(self.settings.prefix.clone())
+            .connect_options(self.settings.connect.clone())
+            .default_spec(self.settings.spec.clone())
+            .build()
+            .await
+    }
+
+    /// Reads a session's name; a mistake in it is one of usage.
+    fn key(&self, text: &str) -> Result<SessionKey, Failure> {
+        self.settings.key(text).map_err(Failure::usage)
+    }
+
+    /// Opens a session for a file command: made on first use, as by exec.
+    async fn session(&self, key: &SessionKey, quiet: bool) -> Result<Session, Error> {
+        let podkit = self.podkit().await?;
+        let session = podkit.open(key).await?;
+        exec::note_opened(self, &podkit, &session, quiet);
+        Ok(session)
+    }
+}
