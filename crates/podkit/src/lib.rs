@@ -59,6 +59,7 @@ mod exec;
 mod id;
 mod podkit;
 mod session;
+mod sync;
 
 pub use crate::{
     agent::{ExecHandle, ExecStdin, FileEntry, FileKind, FileReader},

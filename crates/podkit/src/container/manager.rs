@@ -1,0 +1,440 @@
+//! The only caller of a backend: deadlines, retries, spans and error context, in one place.
+
+use std::{
+    collections::{BTreeMap, HashMap, hash_map::RandomState},
+    fmt,
+    future::Future,
+    hash::BuildHasher,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use podkit_agent::AgentStatus;
+use tokio::{
+    sync::{Mutex, Semaphore},
+    time::{Instant, sleep, timeout_at},
+};
+use tracing::{Instrument, debug, debug_span};
+
+use super::{Deadlines, resolve};
+use crate::{
+    agent::AgentClient,
+    backend::{BackendRef, Capabilities, ContainerInfo, ContainerSpec, SweepReport},
+    config::SessionSpec,
+    error::{Error, ErrorKind, Result},
+    id::ContainerId,
+    sync::Lock,
+};
+
+/// Most containers that are made at the same time.
+const PARALLEL_CREATES: usize = 64;
+
+/// Most attempts of an idempotent call, within its one deadline.
+const ATTEMPTS: u32 = 3;
+
+/// Connections are looked through for closed ones when there are so many of them.
+const LINKS_BEFORE_PRUNING: usize = 64;
+
+/// Runs containers on one engine. Cheap to clone; clones share connections.
+#[derive(Clone)]
+pub struct ContainerManager(Arc<Inner>);
+
+struct Inner {
+    backend: BackendRef,
+    deadlines: Deadlines,
+    creates: Semaphore,
+    links: Lock<HashMap<ContainerId, Arc<Link>>>,
+}
+
+/// The one connection to a container's agent.
+#[derive(Default)]
+struct Link {
+    /// Held while connecting, so that a container is connected to once.
+    gate: Mutex<()>,
+    state: Lock<Option<(AgentClient, Option<Life>)>>,
+}
+
+/// Tells two lives of one container apart, as far as the engine does.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Life {
+    created_at: SystemTime,
+    started_at: Option<SystemTime>,
+    pid: Option<u32>,
+}
+
+impl Life {
+    const fn of(info: &ContainerInfo) -> Self {
+        Self { created_at: info.created_at, started_at: info.started_at, pid: info.pid }
+    }
+}
+
+/// Whether a call may be repeated after a failure that may pass.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Repeat {
+    Never,
+    Idempotent,
+}
+
+impl ContainerManager {
+    /// Runs containers on `backend`, with the documented [`Deadlines`].
+    #[must_use]
+    pub fn new(backend: BackendRef) -> Self {
+        Self::with_deadlines(backend, Deadlines::default())
+    }
+
+    /// Runs containers on `backend`, with these deadlines.
+    #[must_use]
+    pub fn with_deadlines(backend: BackendRef, deadlines: Deadlines) -> Self {
+        Self(Arc::new(Inner {
+            backend,
+            deadlines,
+            creates: Semaphore::new(PARALLEL_CREATES),
+            links: Lock::default(),
+        }))
+    }
+
+    /// Name of the engine, such as `embedded`.
+    #[must_use]
+    pub fn backend_name(&self) -> &'static str {
+        self.0.backend.name()
+    }
+
+    /// What the engine can do.
+    #[must_use]
+    pub fn capabilities(&self) -> Capabilities {
+        self.0.backend.capabilities()
+    }
+
+    /// The deadlines that every call has.
+    #[must_use]
+    pub fn deadlines(&self) -> &Deadlines {
+        &self.0.deadlines
+    }
+
+    /// Checks a wish against what the engine can do; nothing is made.
+    ///
+    /// # Errors
+    /// `InvalidInput` or `Unsupported`, naming the field.
+    pub fn check(&self, spec: &SessionSpec) -> Result<()> {
+        resolve::check(spec, &self.capabilities())
+    }
+
+    /// Turns a wish into a complete order for this engine.
+    ///
+    /// # Errors
+    /// `InvalidInput` or `Unsupported`, naming the field.
+    pub fn resolve(&self, request: &super::ContainerRequest) -> Result<ContainerSpec> {
+        resolve::resolve(request, &self.capabilities())
+    }
+
+    /// Asks the engine whether it is there.
+    ///
+    /// # Errors
+    /// `Unavailable` or `TimedOut`.
+    pub async fn ping(&self) -> Result<()> {
+        let backend = &self.0.backend;
+        let deadline = self.0.deadlines.ping;
+        self.call("reach the engine", None, deadline, Repeat::Idempotent, || backend.ping()).await
+    }
+
+    /// Creates a stopped container. Never repeated.
+    ///
+    /// # Errors
+    /// `AlreadyExists` when the name is taken; whatever keeps the engine from making it.
+    ///
+    /// # Cancel safety
+    /// A dropped call leaves nothing, or a container that carries its labels.
+    pub async fn create(&self, spec: &ContainerSpec) -> Result<ContainerId> {
+        let inner = &self.0;
+        let _permit = inner.creates.acquire().await;
+        let once = || inner.backend.create(spec);
+        let deadline = inner.deadlines.create;
+        self.call("create container", Some(&spec.name), deadline, Repeat::Never, once).await
+    }
+
+    /// Starts a created or exited container; succeeds when it runs already.
+    ///
+    /// # Errors
+    /// `NotFound`, or whatever keeps the engine from starting it.
+    pub async fn start(&self, id: &ContainerId) -> Result<()> {
+        let inner = &self.0;
+        let (deadline, once) = (inner.deadlines.start, || inner.backend.start(id));
+        self.call("start container", Some(id), deadline, Repeat::Idempotent, once).await
+    }
+
+    /// Asks a container to stop, and kills it once `grace` has passed.
+    ///
+    /// # Errors
+    /// `NotFound`, or whatever keeps the engine from stopping it.
+    pub async fn stop(&self, id: &ContainerId, grace: Duration) -> Result<()> {
+        let inner = &self.0;
+        let deadline = inner.deadlines.stop.saturating_add(grace);
+        let once = || inner.backend.stop(id, grace);
+        self.call("stop container", Some(id), deadline, Repeat::Idempotent, once).await?;
+        self.forget(id);
+        Ok(())
+    }
+
+    /// Freezes every process of a running container.
+    ///
+    /// # Errors
+    /// `Unsupported` where the engine cannot, `NotFound`.
+    pub async fn pause(&self, id: &ContainerId) -> Result<()> {
+        let inner = &self.0;
+        let (deadline, once) = (inner.deadlines.start, || inner.backend.pause(id));
+        self.call("pause container", Some(id), deadline, Repeat::Idempotent, once).await
+    }
+
+    /// Thaws a paused container.
+    ///
+    /// # Errors
+    /// `Unsupported` where the engine cannot, `NotFound`.
+    pub async fn resume(&self, id: &ContainerId) -> Result<()> {
+        let inner = &self.0;
+        let (deadline, once) = (inner.deadlines.start, || inner.backend.resume(id));
+        self.call("resume container", Some(id), deadline, Repeat::Idempotent, once).await
+    }
+
+    /// Kills a container and deletes it with its storage; succeeds when it is gone already.
+    ///
+    /// # Errors
+    /// Whatever keeps the engine from removing it.
+    pub async fn remove(&self, id: &ContainerId) -> Result<()> {
+        let inner = &self.0;
+        let (deadline, once) = (inner.deadlines.remove, || inner.backend.remove(id));
+        self.call("remove container", Some(id), deadline, Repeat::Idempotent, once).await?;
+        self.forget(id);
+        Ok(())
+    }
+
+    /// Looks one container up by name or id: one call, whatever else the engine runs.
+    ///
+    /// # Errors
+    /// `Unavailable` or `TimedOut`. A container that is not there is `None`.
+    pub async fn find(&self, id: &ContainerId) -> Result<Option<ContainerInfo>> {
+        match self.inspect(id).await {
+            Ok(info) => Ok(Some(info)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What the engine knows of a container.
+    ///
+    /// # Errors
+    /// `NotFound`, `Unavailable` or `TimedOut`.
+    pub async fn inspect(&self, id: &ContainerId) -> Result<ContainerInfo> {
+        let inner = &self.0;
+        let (deadline, once) = (inner.deadlines.inspect, || inner.backend.inspect(id));
+        self.call("inspect container", Some(id), deadline, Repeat::Idempotent, once).await
+    }
+
+    /// Lists the containers that carry all of `labels`, in any state.
+    ///
+    /// # Errors
+    /// `Unavailable` or `TimedOut`.
+    pub async fn list(&self, labels: &BTreeMap<String, String>) -> Result<Vec<ContainerInfo>> {
+        let inner = &self.0;
+        let (deadline, once) = (inner.deadlines.list, || inner.backend.list(labels));
+        self.call("list containers", None, deadline, Repeat::Idempotent, once).await
+    }
+
+    /// The last bytes that the container's own program wrote, at most `tail_bytes`.
+    ///
+    /// # Errors
+    /// `NotFound`, or whatever keeps the engine from reading them.
+    pub async fn logs(&self, id: &ContainerId, tail_bytes: u64) -> Result<Vec<u8>> {
+        let inner = &self.0;
+        let (deadline, once) = (inner.deadlines.logs, || inner.backend.logs(id, tail_bytes));
+        self.call("read the log", Some(id), deadline, Repeat::Idempotent, once).await
+    }
+
+    /// Removes what crashed callers left: half-made containers older than `min_age`, storage.
+    ///
+    /// # Errors
+    /// Whatever keeps the engine from looking; what it could not remove is in the report.
+    pub async fn sweep(&self, min_age: Duration) -> Result<SweepReport> {
+        let inner = &self.0;
+        let (deadline, once) = (inner.deadlines.sweep, || inner.backend.sweep(min_age));
+        self.call("sweep", None, deadline, Repeat::Idempotent, once).await
+    }
+
+    /// The connection to a running container's agent: the one there is, or a new one. `info` is
+    /// what a look-up has just said, so that the connection to an earlier life is not taken.
+    ///
+    /// # Errors
+    /// `ContainerGone` when it does not run, `AgentUnreachable` when it does and nobody answers.
+    pub(crate) async fn client(
+        &self,
+        id: &ContainerId,
+        info: Option<&ContainerInfo>,
+    ) -> Result<AgentClient> {
+        let life = info.map(Life::of);
+        let link = self.link(id);
+        if let Some(client) = link.usable(life) {
+            return Ok(client);
+        }
+        let _gate = link.gate.lock().await;
+        if let Some(client) = link.usable(life) {
+            return Ok(client);
+        }
+        let backend = &self.0.backend;
+        let once = || async { AgentClient::connect(backend.connect(id).await?).await };
+        let deadline = self.0.deadlines.connect;
+        let client = self
+            .call("reach the agent", Some(id), deadline, Repeat::Idempotent, once)
+            .await
+            .map_err(unreachable)?;
+        *link.state.lock() = Some((client.clone(), life));
+        Ok(client)
+    }
+
+    /// Asks the agent how it is. No activity.
+    ///
+    /// # Errors
+    /// As [`client`](Self::client).
+    pub(crate) async fn status(&self, info: &ContainerInfo) -> Result<AgentStatus> {
+        let client = self.client(&info.id, Some(info)).await?;
+        self.ask("ask the agent", &info.id, client.status()).await
+    }
+
+    /// Ends every exec with `SessionClosed` and everything else at once, through the agent.
+    ///
+    /// # Errors
+    /// As [`client`](Self::client).
+    pub(crate) async fn end(&self, info: &ContainerInfo) -> Result<()> {
+        let client = self.client(&info.id, Some(info)).await?;
+        self.ask("end the container", &info.id, client.stop(Duration::ZERO)).await
+    }
+
+    /// Waits for the agent's answer to one question, at most [`Deadlines::agent`].
+    ///
+    /// # Errors
+    /// `AgentUnreachable` when none comes; the answer's own.
+    pub(crate) async fn ask<T>(
+        &self,
+        operation: &'static str,
+        id: &ContainerId,
+        answer: impl Future<Output = Result<T>> + Send,
+    ) -> Result<T> {
+        let limit = self.0.deadlines.agent;
+        let result = match timeout_at(Instant::now() + limit, answer).await {
+            Ok(result) => result,
+            Err(_) => Err(Error::new(
+                ErrorKind::AgentUnreachable,
+                format!("the agent did not answer within {limit:?}"),
+            )),
+        };
+        result.map_err(|error| error.with_operation(operation).with_container(id))
+    }
+
+    /// Drops the connection that is kept for a container.
+    pub(crate) fn forget(&self, id: &ContainerId) {
+        self.0.links.lock().remove(id);
+    }
+
+    fn link(&self, id: &ContainerId) -> Arc<Link> {
+        let mut links = self.0.links.lock();
+        if let Some(link) = links.get(id) {
+            return Arc::clone(link);
+        }
+        if links.len() >= LINKS_BEFORE_PRUNING && links.len().is_power_of_two() {
+            links.retain(|_, link| Arc::strong_count(link) > 1 || link.usable(None).is_some());
+        }
+        Arc::clone(links.entry(id.clone()).or_default())
+    }
+
+    /// One engine call: its deadline, span and error context; repeated where that is harmless.
+    async fn call<T, F>(
+        &self,
+        operation: &'static str,
+        id: Option<&ContainerId>,
+        deadline: Duration,
+        repeat: Repeat,
+        once: impl Fn() -> F + Send + Sync,
+    ) -> Result<T>
+    where
+        T: Send,
+        F: Future<Output = Result<T>> + Send,
+    {
+        let span = debug_span!(
+            "podkit.call",
+            backend = self.backend_name(),
+            operation,
+            container.id = id.map(ContainerId::as_str)
+        );
+        let attempts = async {
+            let (begin, mut attempt) = (Instant::now(), 1);
+            loop {
+                let error = match timeout_at(begin + deadline, once()).await {
+                    Ok(Ok(value)) => {
+                        debug!(attempt, elapsed_us = begin.elapsed().as_micros(), "done");
+                        return Ok(value);
+                    }
+                    Ok(Err(error)) => error,
+                    Err(_) => Error::new(
+                        ErrorKind::TimedOut,
+                        format!("the engine did not answer within {deadline:?}"),
+                    ),
+                };
+                debug!(attempt, kind = error.kind().as_str(), "failed");
+                let pause = jittered(Duration::from_millis(20) * 4_u32.pow(attempt - 1));
+                let in_time = begin.elapsed() + pause < deadline;
+                if repeat == Repeat::Never
+                    || attempt == ATTEMPTS
+                    || !error.is_retryable()
+                    || !in_time
+                {
+                    return Err(error);
+                }
+                attempt += 1;
+                sleep(pause).await;
+            }
+        };
+        attempts.instrument(span).await.map_err(|error| {
+            let error = error.with_operation(operation);
+            match id {
+                Some(id) => error.with_container(id),
+                None => error,
+            }
+        })
+    }
+}
+
+impl Link {
+    /// The client, when it is open and of this life of the container.
+    fn usable(&self, life: Option<Life>) -> Option<AgentClient> {
+        let mut state = self.state.lock();
+        let (client, known) = state.as_mut()?;
+        let same_life = known.is_none() || life.is_none() || *known == life;
+        if !same_life || !client.is_open() || client.closing().is_some() {
+            return None;
+        }
+        *known = known.or(life);
+        Some(client.clone())
+    }
+}
+
+/// An engine that does not answer is one thing, an agent another.
+fn unreachable(error: Error) -> Error {
+    if error.kind() == ErrorKind::TimedOut {
+        let message = "the container runs, but its agent does not answer";
+        return Error::new(ErrorKind::AgentUnreachable, message)
+            .with_source(error)
+            .with_operation("reach the agent")
+            .with_hint("close the session and open it again");
+    }
+    error
+}
+
+/// Between half of `pause` and one and a half of it, so that callers do not march in step.
+pub(crate) fn jittered(pause: Duration) -> Duration {
+    let random = RandomState::new().hash_one(0_u8) % 1000;
+    pause / 2 + pause.mul_f64(f64::from(u32::try_from(random).unwrap_or(0)) / 1000.0)
+}
+
+impl fmt::Debug for ContainerManager {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ContainerManager").field(&self.0.backend).finish()
+    }
+}

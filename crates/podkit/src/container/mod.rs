@@ -1,0 +1,25 @@
+//! Containers: from a wish to a complete order, one container's life, the connection to its agent.
+//!
+//! Invariant: nothing else calls a [`Backend`](crate::backend::Backend).
+
+mod deadlines;
+mod manager;
+mod mounts;
+mod paths;
+mod resolve;
+mod security;
+mod workspace;
+
+pub use self::{
+    deadlines::Deadlines,
+    manager::ContainerManager,
+    mounts::{MountContext, MountStrategy, WorkspaceMounts},
+    resolve::{ContainerRequest, check, resolve},
+};
+pub(crate) use self::{
+    manager::jittered,
+    mounts::prepare_mounts,
+    paths::inside_workspace,
+    resolve::{auto_stop, cpu_millis, memory_bytes},
+};
+pub use crate::backend::{BackendRef, Capabilities, ContainerInfo, ContainerState, StopCause, SweepReport};
