@@ -225,3 +225,12 @@ fn read_chunk() -> io::Result<Bytes> {
         }
     }
 }
+
+/// Writes bytes to standard output, however long that takes.
+///
+/// # Errors
+/// See [`Failure::writing`].
+pub(crate) async fn write_out(bytes: Bytes) -> Result<(), Failure> {
+    let mut writing = write(Stream::Stdout, bytes)?;
+    if writing.is_some() { finished(&mut writing).await } else { Ok(()) }
+}

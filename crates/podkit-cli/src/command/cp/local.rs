@@ -1,0 +1,301 @@
+//! The local side of a copy: everything below the place that the caller named is reached by
+//! descriptors and without following links, because a container may have made them.
+
+use std::{
+    ffi::{CString, OsStr},
+    io,
+    os::{fd::OwnedFd, unix::ffi::OsStrExt as _},
+    path::{Component, Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use rustix::{
+    fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, mkdirat, openat, readlinkat, renameat, statat, symlinkat, unlinkat},
+    io::Errno,
+};
+
+/// A local directory.
+#[derive(Debug)]
+pub(super) struct Directory(OwnedFd);
+
+/// What is at a name of a directory.
+#[derive(Debug)]
+pub(super) enum Entry {
+    /// A regular file, open for reading, with its permission bits.
+    File(std::fs::File, u32),
+    /// A directory with its permission bits.
+    Directory(Directory, u32),
+    /// A link, with what it says.
+    Link(Vec<u8>),
+    /// A device, FIFO or socket.
+    Other,
+}
+
+/// A file that is being written under a name of its own, until it is whole.
+#[derive(Debug)]
+pub(super) struct Unfinished<'d> {
+    directory: &'d Directory,
+    temporary: String,
+    /// Whether there is nothing to remove any more.
+    settled: bool,
+}
+
+impl Directory {
+    /// Opens a directory that the caller has named; links in its path are the caller's.
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        Ok(Self(openat(CWD, path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?))
+    }
+
+    /// Names of what is in it, sorted, but `.` and `..`.
+    pub(super) fn names(&self) -> io::Result<Vec<CString>> {
+        let mut names = Vec::new();
+        for entry in Dir::read_from(&self.0)? {
+            let entry = entry?;
+            if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
+                names.push(entry.file_name().to_owned());
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    /// Opens what is at a name, as it is in one instant. A link is not followed unless that is said.
+    pub(super) fn entry(&self, name: &OsStr, follow: bool) -> io::Result<Entry> {
+        // Non-blocking, so that a FIFO holds nothing up.
+        let mut flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        if !follow {
+            flags |= OFlags::NOFOLLOW;
+        }
+        let fd = match openat(&self.0, name, flags, Mode::empty()) {
+            Ok(fd) => fd,
+            Err(Errno::LOOP) if !follow => {
+                return Ok(Entry::Link(readlinkat(&self.0, name, Vec::new())?.into_bytes()));
+            }
+            // A socket, or a device without a driver.
+            Err(Errno::NXIO | Errno::NODEV) => return Ok(Entry::Other),
+            Err(errno) => return Err(errno.into()),
+        };
+        let stat = rustix::fs::fstat(&fd)?;
+        let mode = stat.st_mode & 0o777;
+        Ok(match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => Entry::File(fd.into(), mode),
+            FileType::Directory => Entry::Directory(Self(fd), mode),
+            _ => Entry::Other,
+        })
+    }
+
+    /// Makes a directory, or opens the one that is there. The owner may always use it, so that the
+    /// copy can go on; set-id and sticky bits are dropped.
+    pub(super) fn make_directory(&self, name: &OsStr, mode: u32) -> io::Result<Self> {
+        match mkdirat(&self.0, name, Mode::from_raw_mode(mode & 0o777 | 0o700)) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Ok(Self(openat(&self.0, name, flags, Mode::empty())?))
+    }
+
+    /// Begins a file; it takes its name when it is whole. Set-id and sticky bits are dropped.
+    pub(super) fn create(&self, mode: u32) -> io::Result<(std::fs::File, Unfinished<'_>)> {
+        let temporary = temporary_name();
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = openat(&self.0, &temporary, flags, Mode::from_raw_mode(mode & 0o777))?;
+        Ok((fd.into(), Unfinished { directory: self, temporary, settled: false }))
+    }
+
+    /// Makes a link; the caller has checked where it leads.
+    fn link(&self, name: &OsStr, target: &OsStr) -> io::Result<()> {
+        let temporary = temporary_name();
+        symlinkat(target, &self.0, &temporary)?;
+        Unfinished { directory: self, temporary, settled: false }.finish(name)
+    }
+}
+
+impl Unfinished<'_> {
+    /// Gives the file its name, in place of a file or link of that name.
+    pub(super) fn finish(mut self, name: &OsStr) -> io::Result<()> {
+        let directory = &self.directory.0;
+        match statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => match FileType::from_raw_mode(stat.st_mode) {
+                FileType::RegularFile | FileType::Symlink => {}
+                FileType::Directory => return Err(Errno::ISDIR.into()),
+                // Replacing `/dev/null` by a file would be nobody's wish.
+                _ => return Err(io::Error::other("it exists and is neither a file nor a link")),
+            },
+            Err(Errno::NOENT) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        renameat(directory, &self.temporary, directory, name)?;
+        self.settled = true;
+        Ok(())
+    }
+}
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        if !self.settled {
+            // Nothing more can be done about it.
+            unlinkat(&self.directory.0, &self.temporary, AtFlags::empty()).unwrap_or_default();
+        }
+    }
+}
+
+fn temporary_name() -> String {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    format!(".podkit-{}-{number}.part", std::process::id())
+}
+
+/// A link that is to be made below the root of a copy.
+#[derive(Debug)]
+pub(super) struct Link {
+    /// Where, from the root.
+    pub(super) path: PathBuf,
+    /// What it says.
+    pub(super) target: PathBuf,
+}
+
+/// Makes the links of a finished tree that stay inside it, and gives the others back.
+///
+/// A link is made when its target, resolved from its place, is found without leaving `root`. A link
+/// to nothing is made when it cannot lead out either: relative, and without `..`.
+pub(super) fn make_links(root: &Directory, mut links: Vec<Link>) -> Vec<(Link, io::Error)> {
+    // A link may lead through another: rounds, until one makes none.
+    loop {
+        let (mut left, before) = (Vec::new(), links.len());
+        for link in links {
+            if !resolves_inside(root, &link) || place(root, &link).is_err() {
+                left.push(link);
+            }
+        }
+        links = left;
+        if links.len() == before {
+            break;
+        }
+    }
+    let mut failed = Vec::new();
+    for link in links {
+        let plain = |part| matches!(part, Component::Normal(_) | Component::CurDir);
+        let result = if link.target.components().all(plain) {
+            place(root, &link)
+        } else {
+            Err(io::Error::other("it leads out of what is copied"))
+        };
+        if let Err(error) = result {
+            failed.push((link, error));
+        }
+    }
+    failed
+}
+
+fn place(root: &Directory, link: &Link) -> io::Result<()> {
+    let name = link.path.file_name().ok_or(Errno::INVAL)?;
+    let parent = link.path.parent().unwrap_or(Path::new(""));
+    below(root, parent)?.link(name, link.target.as_os_str())
+}
+
+fn resolves_inside(root: &Directory, link: &Link) -> bool {
+    if link.target.is_absolute() || link.target.as_os_str().as_bytes().is_empty() {
+        return false;
+    }
+    let parent = link.path.parent().unwrap_or(Path::new(""));
+    beneath(root, &parent.join(&link.target), OFlags::PATH, true).is_ok()
+}
+
+/// Opens a directory of the copy again, without following links.
+pub(super) fn below(root: &Directory, path: &Path) -> io::Result<Directory> {
+    beneath(root, path, OFlags::RDONLY | OFlags::DIRECTORY, false)
+}
+
+/// Opens a path below `root`; an error when it leads out.
+#[cfg(target_os = "linux")]
+fn beneath(root: &Directory, path: &Path, flags: OFlags, links: bool) -> io::Result<Directory> {
+    use rustix::fs::{ResolveFlags, openat2};
+    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+    let mut resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    if !links {
+        resolve |= ResolveFlags::NO_SYMLINKS;
+    }
+    Ok(Directory(openat2(&root.0, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve)?))
+}
+
+/// Opens a path below `root`, a name at a time; no link is followed, and `..` is refused.
+#[cfg(not(target_os = "linux"))]
+fn beneath(root: &Directory, path: &Path, _: OFlags, _: bool) -> io::Result<Directory> {
+    let mut at = Directory(root.0.try_clone()?);
+    for part in path.components() {
+        let Component::Normal(name) = part else { return Err(Errno::XDEV.into()) };
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        at = Directory(openat(&at.0, name, flags, Mode::empty())?);
+    }
+    Ok(at)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn links_that_lead_out_are_not_made() {
+        let outside = tempfile::tempdir().unwrap();
+        let root = outside.path().join("tree");
+        fs::create_dir_all(root.join("sub/deep")).unwrap();
+        fs::write(root.join("sub/file"), "x").unwrap();
+        fs::write(outside.path().join("secret"), "s").unwrap();
+        let link = |path: &str, target: &str| Link { path: path.into(), target: target.into() };
+        let links = vec![
+            link("sub/deep/up", "../file"),
+            link("chain", "sub/deep/up"),
+            link("dangling", "later"),
+            link("here", "."),
+            link("sneaky", "here/../secret"),
+            link("out", "../secret"),
+            link("absolute", "/etc/passwd"),
+            link("nowhere", "missing/../../secret"),
+        ];
+        let failed = make_links(&Directory::open(&root).unwrap(), links);
+        let mut failed: Vec<_> = failed.iter().map(|(link, _)| link.path.to_str().unwrap()).collect();
+        failed.sort_unstable();
+        assert_eq!(failed, ["absolute", "nowhere", "out", "sneaky"]);
+        assert_eq!(fs::read(root.join("chain")).unwrap(), b"x");
+        assert!(fs::symlink_metadata(root.join("sneaky")).is_err());
+    }
+
+    #[test]
+    fn file_replaces_a_link_and_never_writes_through_it() {
+        let home = tempfile::tempdir().unwrap();
+        let victim = home.path().join("victim");
+        fs::write(&victim, "old").unwrap();
+        std::os::unix::fs::symlink(&victim, home.path().join("name")).unwrap();
+        let directory = Directory::open(home.path()).unwrap();
+        let (mut file, unfinished) = directory.create(0o6755).unwrap();
+        io::Write::write_all(&mut file, b"new").unwrap();
+        unfinished.finish(OsStr::new("name")).unwrap();
+        assert_eq!(fs::read(&victim).unwrap(), b"old");
+        assert_eq!(fs::read(home.path().join("name")).unwrap(), b"new");
+        let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(home.path().join("name")).unwrap().permissions());
+        assert_eq!(mode & 0o7000, 0);
+        assert_eq!(fs::read_dir(home.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn file_does_not_replace_a_directory_or_a_fifo() {
+        let home = tempfile::tempdir().unwrap();
+        fs::create_dir(home.path().join("dir")).unwrap();
+        let directory = Directory::open(home.path()).unwrap();
+        let (_, unfinished) = directory.create(0o644).unwrap();
+        assert!(unfinished.finish(OsStr::new("dir")).is_err());
+        assert_eq!(fs::read_dir(home.path()).unwrap().count(), 1, "the unfinished file is gone");
+    }
+
+    #[test]
+    fn make_directory_does_not_follow_a_link() {
+        let home = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink("/tmp", home.path().join("name")).unwrap();
+        let directory = Directory::open(home.path()).unwrap();
+        assert!(directory.make_directory(OsStr::new("name"), 0o755).is_err());
+    }
+}
