@@ -71,7 +71,13 @@ pub(crate) struct Global {
     pub(crate) config: Option<PathBuf>,
 
     /// How results and errors are written
-    #[arg(long, global = true, value_name = "FORMAT", default_value = "text", hide_default_value = true)]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FORMAT",
+        default_value = "text",
+        hide_default_value = true
+    )]
     pub(crate) format: Format,
 
     /// Short for --format json
@@ -131,7 +137,7 @@ Examples:
   while read -r name; do podkit exec -n bob/123 -- ./check \"$name\"; done < names")]
 pub(crate) struct ExecArgs {
     /// The session, as USER/SESSION or SESSION
-    #[arg(value_name = "[USER/]SESSION")]
+    #[arg(value_name = "SESSION")]
     pub(crate) session: String,
 
     #[command(flatten)]
@@ -150,7 +156,11 @@ pub(crate) struct ExecArgs {
     pub(crate) reuse: bool,
 
     /// Image of a session that is made: host, dir:/path, tar:/path, or a reference
-    #[arg(long, value_name = "IMAGE", help_heading = "Options for a session that is made")]
+    #[arg(
+        long,
+        value_name = "IMAGE",
+        help_heading = "Options for a session that is made"
+    )]
     pub(crate) image: Option<String>,
 
     #[command(flatten)]
@@ -237,7 +247,7 @@ pub(crate) struct LsArgs {
 #[derive(Debug, Args)]
 pub(crate) struct InspectArgs {
     /// The session, as USER/SESSION or SESSION
-    #[arg(value_name = "[USER/]SESSION")]
+    #[arg(value_name = "SESSION")]
     pub(crate) session: String,
 }
 
@@ -245,7 +255,7 @@ pub(crate) struct InspectArgs {
 #[derive(Debug, Args)]
 pub(crate) struct StopArgs {
     /// The session, as USER/SESSION or SESSION
-    #[arg(value_name = "[USER/]SESSION")]
+    #[arg(value_name = "SESSION")]
     pub(crate) session: String,
 
     /// Time between SIGTERM and SIGKILL
@@ -259,7 +269,7 @@ pub(crate) struct StopArgs {
 #[derive(Debug, Args)]
 pub(crate) struct CloseArgs {
     /// The sessions, as USER/SESSION or SESSION
-    #[arg(value_name = "[USER/]SESSION", required = true)]
+    #[arg(value_name = "SESSION", required = true)]
     pub(crate) sessions: Vec<String>,
 }
 
@@ -319,7 +329,7 @@ Examples:
   date | podkit write --append bob/123 /var/log/visits")]
 pub(crate) struct WriteArgs {
     /// The session, as USER/SESSION or SESSION
-    #[arg(value_name = "[USER/]SESSION")]
+    #[arg(value_name = "SESSION")]
     pub(crate) session: String,
 
     /// Path in the container, absolute or from /workspace
@@ -347,7 +357,7 @@ pub(crate) struct WriteArgs {
 #[derive(Debug, Args)]
 pub(crate) struct ReadArgs {
     /// The session, as USER/SESSION or SESSION
-    #[arg(value_name = "[USER/]SESSION")]
+    #[arg(value_name = "SESSION")]
     pub(crate) session: String,
 
     /// Path in the container, absolute or from /workspace
@@ -448,7 +458,8 @@ impl Environment {
             workspace_host: path("PODKIT_WORKSPACE_HOST"),
             state_dir: path("PODKIT_STATE_DIR"),
             run_dir: path("PODKIT_RUN_DIR"),
-            no_color: variable("NO_COLOR").is_some() || variable("TERM").is_some_and(|term| term == "dumb"),
+            no_color: variable("NO_COLOR").is_some()
+                || variable("TERM").is_some_and(|term| term == "dumb"),
         }
     }
 }
@@ -458,7 +469,10 @@ pub(crate) fn caller_variable(name: &str) -> Option<OsString> {
     if name.is_empty() || name.contains(['=', '\0']) {
         return None;
     }
-    #[expect(clippy::disallowed_methods, reason = "this is the module that reads the environment")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the module that reads the environment"
+    )]
     env::var_os(name)
 }
 
@@ -469,8 +483,12 @@ fn variable(name: &str) -> Option<OsString> {
 /// Whether the words ask for JSON, for errors in the words themselves.
 pub(crate) fn wants_json(words: &[OsString]) -> bool {
     let podkit_words = words.iter().take_while(|word| *word != "--");
-    let pairs = words.windows(2).take_while(|pair| pair.first().is_some_and(|word| word != "--"));
-    podkit_words.into_iter().any(|word| word == "--json" || word == "--format=json")
+    let pairs = words
+        .windows(2)
+        .take_while(|pair| pair.first().is_some_and(|word| word != "--"));
+    podkit_words
+        .into_iter()
+        .any(|word| word == "--json" || word == "--format=json")
         || pairs.into_iter().any(|pair| pair == ["--format", "json"])
 }
 
@@ -498,7 +516,9 @@ mod tests {
             &["exec", "s", "-q", "ls", "-w", "x", "--json"],
         ] {
             let cli = parse(words);
-            let Command::Exec(exec) = cli.command else { panic!("{words:?}") };
+            let Command::Exec(exec) = cli.command else {
+                panic!("{words:?}")
+            };
             assert_eq!(exec.command.argv, ["ls", "-w", "x", "--json"], "{words:?}");
             assert_eq!(exec.command.workdir, None);
             assert!(!cli.global.json);
@@ -511,6 +531,8 @@ mod tests {
         assert!(wants_json(&words(&["ls", "--format", "json", "--bad"])));
         assert!(wants_json(&words(&["--json", "ls"])));
         assert!(!wants_json(&words(&["exec", "s", "--", "x", "--json"])));
-        assert!(!wants_json(&words(&["exec", "s", "--", "--format", "json"])));
+        assert!(!wants_json(&words(&[
+            "exec", "s", "--", "--format", "json"
+        ])));
     }
 }

@@ -7,8 +7,8 @@ use std::{
 };
 
 use podkit::{
-    ConnectOptions, Error, ErrorKind, Isolation, Mount, Network, Prefix, Result, SessionKey, SessionSpec, Workspace,
-    parse_bytes,
+    ConnectOptions, Error, ErrorKind, Isolation, Mount, Network, Prefix, Result, SessionKey,
+    SessionSpec, Workspace, parse_bytes,
 };
 use serde::{Deserialize, Deserializer, de};
 
@@ -87,11 +87,15 @@ macro_rules! checked_text {
     };
 }
 
-checked_text!(NetworkText(Network), |text: &str| Network::parse(text).map_err(|e| spec::complaint(&e)));
-checked_text!(MountText(Mount), |text: &str| Mount::parse(text).map_err(|e| spec::complaint(&e)));
+checked_text!(NetworkText(Network), |text: &str| Network::parse(text)
+    .map_err(|e| spec::complaint(&e)));
+checked_text!(MountText(Mount), |text: &str| Mount::parse(text)
+    .map_err(|e| spec::complaint(&e)));
 checked_text!(LimitText(podkit::Limit), spec::limit);
 checked_text!(Size(String), |text: &str| {
-    parse_bytes(text).map(|_| text.to_owned()).map_err(|e| spec::complaint(&e))
+    parse_bytes(text)
+        .map(|_| text.to_owned())
+        .map_err(|e| spec::complaint(&e))
 });
 
 /// Puts flags, environment, file and defaults together, in this order of precedence.
@@ -101,7 +105,11 @@ checked_text!(Size(String), |text: &str| {
 /// file that was asked for and is not there.
 pub(crate) fn settings(global: &Global, environment: &Environment) -> Result<Settings> {
     let file = read_file(global, environment)?;
-    let prefix = global.prefix.clone().or_else(|| environment.prefix.clone()).or(file.prefix);
+    let prefix = global
+        .prefix
+        .clone()
+        .or_else(|| environment.prefix.clone())
+        .or(file.prefix);
     let mut spec = file.session.spec();
     spec.image = environment.image.clone().or(file.image);
     let workspace = environment.workspace.clone().or(file.workspace);
@@ -113,14 +121,19 @@ pub(crate) fn settings(global: &Global, environment: &Environment) -> Result<Set
         }
         (None, None) => None,
         (None, Some(_)) => {
-            return Err(Error::invalid_input("`workspace_host` is set without `workspace`")
-                .with_hint("set PODKIT_WORKSPACE to the same directory as this machine sees it"));
+            return Err(
+                Error::invalid_input("`workspace_host` is set without `workspace`").with_hint(
+                    "set PODKIT_WORKSPACE to the same directory as this machine sees it",
+                ),
+            );
         }
     };
     let mut connect = ConnectOptions::default();
     connect.home.clone_from(&environment.home);
     connect.xdg_data_home.clone_from(&environment.xdg_data_home);
-    connect.xdg_runtime_dir.clone_from(&environment.xdg_runtime_dir);
+    connect
+        .xdg_runtime_dir
+        .clone_from(&environment.xdg_runtime_dir);
     connect.state_dir = first_path([&global.state_dir, &environment.state_dir, &file.state_dir])?;
     connect.run_dir = first_path([&None, &environment.run_dir, &file.run_dir])?;
     Ok(Settings {
@@ -131,7 +144,11 @@ pub(crate) fn settings(global: &Global, environment: &Environment) -> Result<Set
             .or(file.backend)
             .unwrap_or_else(|| "auto".to_owned()),
         prefix: prefix.map_or_else(|| Ok(Prefix::default()), Prefix::new)?,
-        user: environment.user.clone().or(file.user).unwrap_or_else(|| login_name(environment)),
+        user: environment
+            .user
+            .clone()
+            .or(file.user)
+            .unwrap_or_else(|| login_name(environment)),
         spec,
         connect,
     })
@@ -158,7 +175,11 @@ impl Section {
         spec.cpus = self.cpus;
         spec.pids_max = self.pids_max;
         spec.network = self.network.map(|NetworkText(network)| network);
-        spec.mounts = self.mounts.into_iter().map(|MountText(mount)| mount).collect();
+        spec.mounts = self
+            .mounts
+            .into_iter()
+            .map(|MountText(mount)| mount)
+            .collect();
         spec.host_paths = self.host_paths;
         spec.env = self.env;
         spec.user = self.user;
@@ -173,7 +194,12 @@ impl Section {
 }
 
 fn first_path(paths: [&Option<PathBuf>; 3]) -> Result<Option<PathBuf>> {
-    paths.into_iter().flatten().next().map(|path| spec::absolute_path(path)).transpose()
+    paths
+        .into_iter()
+        .flatten()
+        .next()
+        .map(|path| spec::absolute_path(path))
+        .transpose()
 }
 
 fn read_file(global: &Global, environment: &Environment) -> Result<File> {
@@ -188,10 +214,17 @@ fn read_file(global: &Global, environment: &Environment) -> Result<File> {
         })?;
         return parse(path, &text);
     }
-    let Some(path) = default_path(environment) else { return Ok(File::default()) };
+    let Some(path) = default_path(environment) else {
+        return Ok(File::default());
+    };
     match read_text(&path) {
         Ok(text) => parse(&path, &text),
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+            ) =>
+        {
             Ok(File::default())
         }
         // As under `sudo -E`, or in a service that may not look into HOME: saying nothing would
@@ -201,8 +234,11 @@ fn read_file(global: &Global, environment: &Environment) -> Result<File> {
 }
 
 fn unreadable(kind: ErrorKind, path: &Path, error: io::Error) -> Error {
-    Error::new(kind, format!("the configuration file `{}` cannot be read", path.display()))
-        .with_source(error)
+    Error::new(
+        kind,
+        format!("the configuration file `{}` cannot be read", path.display()),
+    )
+    .with_source(error)
 }
 
 /// `$XDG_CONFIG_HOME/podkit/config.toml`, or the same under `~/.config`.
@@ -216,7 +252,10 @@ fn default_path(environment: &Environment) -> Option<PathBuf> {
 
 fn read_text(path: &Path) -> io::Result<String> {
     if fs::metadata(path)?.len() > MAX_FILE_BYTES {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is larger than 1 MiB"));
+        return Err(io::Error::new(
+            io::ErrorKind::FileTooLarge,
+            "it is larger than 1 MiB",
+        ));
     }
     fs::read_to_string(path)
 }
@@ -224,9 +263,17 @@ fn read_text(path: &Path) -> io::Result<String> {
 fn parse(path: &Path, text: &str) -> Result<File> {
     toml::from_str(text).map_err(|error| {
         let line = error.span().map_or(1, |span| {
-            text.get(..span.start).unwrap_or_default().matches('\n').count() + 1
+            text.get(..span.start)
+                .unwrap_or_default()
+                .matches('\n')
+                .count()
+                + 1
         });
-        Error::invalid_input(format!("`{}`, line {line}: {}", path.display(), error.message()))
+        Error::invalid_input(format!(
+            "`{}`, line {line}: {}",
+            path.display(),
+            error.message()
+        ))
     })
 }
 
@@ -300,9 +347,15 @@ mod tests {
     #[test]
     fn file_with_a_mistake_names_file_and_line() {
         let text = complaint("backend = \"auto\"\nimmage = \"x\"\n");
-        assert!(text.starts_with("`/c.toml`, line 2: unknown field `immage`"), "{text}");
+        assert!(
+            text.starts_with("`/c.toml`, line 2: unknown field `immage`"),
+            "{text}"
+        );
         let text = complaint("[session]\n\nauto_stop = \"soon\"\n");
-        assert!(text.starts_with("`/c.toml`, line 3: \"soon\" is not a length of time"), "{text}");
+        assert!(
+            text.starts_with("`/c.toml`, line 3: \"soon\" is not a length of time"),
+            "{text}"
+        );
         let text = complaint("[session]\nmemory = \"lots\"\n");
         assert!(text.contains("line 2"), "{text}");
         let text = complaint("backend = \n");

@@ -32,7 +32,11 @@ fn main() -> ExitCode {
             })
         }
         Err(error) => {
-            let format = if args::wants_json(&words) { Format::Json } else { Format::Text };
+            let format = if args::wants_json(&words) {
+                Format::Json
+            } else {
+                Format::Text
+            };
             Output::new(format, environment.no_color).clap(&error)
         }
     };

@@ -78,7 +78,10 @@ pub(crate) struct Failure {
 impl Failure {
     /// A mistake of the caller's, found before anything was done.
     pub(crate) const fn usage(error: Error) -> Self {
-        Self { error: Some(error), exit: Exit::Usage }
+        Self {
+            error: Some(error),
+            exit: Exit::Usage,
+        }
     }
 
     /// Nothing to show.
@@ -95,13 +98,18 @@ impl Failure {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ErrorKind::LimitExceeded,
             _ => ErrorKind::Unexpected,
         };
-        Error::new(kind, format!("failed to write {}", stream.name())).with_source(error).into()
+        Error::new(kind, format!("failed to write {}", stream.name()))
+            .with_source(error)
+            .into()
     }
 }
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        Self { error: Some(error), exit: Exit::Podkit }
+        Self {
+            error: Some(error),
+            exit: Exit::Podkit,
+        }
     }
 }
 
@@ -137,7 +145,9 @@ impl Stream {
         match write_now(self.fd(), bytes) {
             Ok(count) => Ok(count),
             // A terminal, an old kernel: not every file can be asked this way.
-            Err(Errno::AGAIN | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::INTR) => Ok(0),
+            Err(Errno::AGAIN | Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL | Errno::INTR) => {
+                Ok(0)
+            }
             Err(errno) => Err(errno.into()),
         }
     }
@@ -165,7 +175,12 @@ impl Stream {
 fn write_now(fd: BorrowedFd<'_>, bytes: &[u8]) -> rustix::io::Result<usize> {
     use rustix::io::{ReadWriteFlags, pwritev2};
     // An offset of -1 stands for the file's own position.
-    pwritev2(fd, &[io::IoSlice::new(bytes)], u64::MAX, ReadWriteFlags::NOWAIT)
+    pwritev2(
+        fd,
+        &[io::IoSlice::new(bytes)],
+        u64::MAX,
+        ReadWriteFlags::NOWAIT,
+    )
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -190,7 +205,10 @@ pub(crate) struct Output {
 impl Output {
     /// Colours only what goes to a terminal, and only when that is not refused.
     pub(crate) fn new(format: Format, no_color: bool) -> Self {
-        Self { format, color: !no_color && io::stderr().is_terminal() }
+        Self {
+            format,
+            color: !no_color && io::stderr().is_terminal(),
+        }
     }
 
     /// Whether results are for programs.
@@ -202,8 +220,16 @@ impl Output {
     ///
     /// # Errors
     /// See [`Failure::writing`].
-    pub(crate) fn result(self, json: impl FnOnce() -> Value, text: impl FnOnce() -> String) -> Result<(), Failure> {
-        let text = if self.is_json() { format!("{:#}\n", json()) } else { text() };
+    pub(crate) fn result(
+        self,
+        json: impl FnOnce() -> Value,
+        text: impl FnOnce() -> String,
+    ) -> Result<(), Failure> {
+        let text = if self.is_json() {
+            format!("{:#}\n", json())
+        } else {
+            text()
+        };
         self.text(&text)
     }
 
@@ -244,14 +270,22 @@ impl Output {
         if self.is_json() {
             stderr_line(&format!("{:#}\n", json!({ "warning": error_json(error) })));
         } else {
-            stderr_line(&format!("{} {}\n", self.paint("warning:", "1;33"), printable(&error.to_string())));
+            stderr_line(&format!(
+                "{} {}\n",
+                self.paint("warning:", "1;33"),
+                printable(&error.to_string())
+            ));
         }
     }
 
     /// Shows what clap has to say: help on standard output, mistakes on standard error.
     pub(crate) fn clap(self, error: &clap::Error) -> Exit {
         if !error.use_stderr() {
-            return if error.print().is_ok() { Exit::Success } else { Exit::BrokenPipe };
+            return if error.print().is_ok() {
+                Exit::Success
+            } else {
+                Exit::BrokenPipe
+            };
         }
         if self.is_json() {
             let text = error.to_string();
@@ -265,26 +299,52 @@ impl Output {
     }
 
     fn error_text(self, error: &Error) -> String {
-        let mut text = format!("{} {}\n", self.paint("error:", "1;31"), printable(&error.to_string()));
-        let causes = causes(error).into_iter().chain(error.cleanup().iter().map(|error| format!("while cleaning up: {error}")));
+        let mut text = format!(
+            "{} {}\n",
+            self.paint("error:", "1;31"),
+            printable(&error.to_string())
+        );
+        let causes = causes(error).into_iter().chain(
+            error
+                .cleanup()
+                .iter()
+                .map(|error| format!("while cleaning up: {error}")),
+        );
         for cause in causes {
             // Writing to a string does not fail.
-            let _ = writeln!(text, "  {} {}", self.paint("caused by:", "1"), printable(&cause));
+            let _ = writeln!(
+                text,
+                "  {} {}",
+                self.paint("caused by:", "1"),
+                printable(&cause)
+            );
         }
         if let Some(hint) = error.hint() {
-            let _ = writeln!(text, "\n{} {}", self.paint("hint:", "1;36"), printable(hint));
+            let _ = writeln!(
+                text,
+                "\n{} {}",
+                self.paint("hint:", "1;36"),
+                printable(hint)
+            );
         }
         text
     }
 
     fn paint<'t>(self, text: &'t str, code: &str) -> Cow<'t, str> {
-        if self.color { format!("\x1b[{code}m{text}\x1b[0m").into() } else { text.into() }
+        if self.color {
+            format!("\x1b[{code}m{text}\x1b[0m").into()
+        } else {
+            text.into()
+        }
     }
 }
 
 fn stderr_line(text: &str) {
     // A failure to write to standard error can be told to nobody.
-    io::stderr().lock().write_all(text.as_bytes()).unwrap_or_default();
+    io::stderr()
+        .lock()
+        .write_all(text.as_bytes())
+        .unwrap_or_default();
 }
 
 fn causes(error: &Error) -> Vec<String> {
@@ -319,7 +379,11 @@ pub(crate) fn printable(text: &str) -> Cow<'_, str> {
     }
     let mut shown = String::with_capacity(text.len() + 8);
     for c in text.chars() {
-        if harmless(c) { shown.push(c) } else { shown.extend(c.escape_default()) }
+        if harmless(c) {
+            shown.push(c);
+        } else {
+            shown.extend(c.escape_default());
+        }
     }
     shown.into()
 }
@@ -337,7 +401,10 @@ impl From<&[u8]> for BytesJson {
     fn from(bytes: &[u8]) -> Self {
         let text = String::from_utf8_lossy(bytes);
         let base64 = matches!(text, Cow::Owned(_)).then(|| data_encoding::BASE64.encode(bytes));
-        Self { text: text.into_owned(), base64 }
+        Self {
+            text: text.into_owned(),
+            base64,
+        }
     }
 }
 
@@ -379,7 +446,12 @@ pub(crate) fn duration_text(duration: Duration) -> String {
     if seconds == 0 && !duration.is_zero() {
         return format!("{}ms", duration.subsec_millis());
     }
-    let units = [(seconds / 86_400, "d"), (seconds / 3600 % 24, "h"), (seconds / 60 % 60, "m"), (seconds % 60, "s")];
+    let units = [
+        (seconds / 86_400, "d"),
+        (seconds / 3600 % 24, "h"),
+        (seconds / 60 % 60, "m"),
+        (seconds % 60, "s"),
+    ];
     let largest = units.iter().position(|(count, _)| *count > 0).unwrap_or(3);
     let shown: Vec<String> = units
         .iter()
@@ -395,12 +467,18 @@ pub(crate) fn duration_text(duration: Duration) -> String {
 pub(crate) fn ago(time: SystemTime) -> String {
     // A clock that was set back shows as just now.
     let age = time.elapsed().unwrap_or_default();
-    if age < Duration::from_secs(1) { "now".to_owned() } else { format!("{} ago", duration_text(age)) }
+    if age < Duration::from_secs(1) {
+        "now".to_owned()
+    } else {
+        format!("{} ago", duration_text(age))
+    }
 }
 
 /// A time as RFC 3339 in UTC: `2026-11-24T08:38:14.250Z`.
 pub(crate) fn time_text(time: SystemTime) -> String {
-    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let since = time
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
     let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
     // Days to year, month, day: eras of 400 years that begin on the first of March, see
     // https://howardhinnant.github.io/date_algorithms.html#civil_from_days.
@@ -411,10 +489,17 @@ pub(crate) fn time_text(time: SystemTime) -> String {
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let march_month = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * march_month + 2) / 5 + 1;
-    let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
+    let month = if march_month < 10 {
+        march_month + 3
+    } else {
+        march_month - 9
+    };
     let year = era * 400 + year_of_era + u64::from(month <= 2);
     let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z", since.subsec_millis())
+    format!(
+        "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z",
+        since.subsec_millis()
+    )
 }
 
 #[cfg(test)]
@@ -434,7 +519,10 @@ mod tests {
     #[test]
     fn duration_text_shows_two_units() {
         let text = |seconds| duration_text(Duration::from_secs(seconds));
-        assert_eq!([text(0), text(59), text(60), text(3700)], ["0s", "59s", "1m", "1h 1m"]);
+        assert_eq!(
+            [text(0), text(59), text(60), text(3700)],
+            ["0s", "59s", "1m", "1h 1m"]
+        );
         assert_eq!(text(90_061), "1d 1h");
         assert_eq!(duration_text(Duration::from_millis(20)), "20ms");
     }
@@ -446,7 +534,10 @@ mod tests {
 
     #[test]
     fn error_text_has_causes_hint_and_nothing_else() {
-        let output = Output { format: Format::Text, color: false };
+        let output = Output {
+            format: Format::Text,
+            color: false,
+        };
         let error = Error::new(ErrorKind::Unavailable, "the engine cannot be reached")
             .with_operation("open session")
             .with_source(io::Error::other("no such file"))
@@ -459,9 +550,19 @@ mod tests {
 
     #[test]
     fn exit_codes_are_as_documented() {
-        let codes = [Exit::Success, Exit::Unhealthy, Exit::Usage, Exit::Podkit, Exit::NotExecutable, Exit::NotFound]
-            .map(Exit::code);
+        let codes = [
+            Exit::Success,
+            Exit::Unhealthy,
+            Exit::Usage,
+            Exit::Podkit,
+            Exit::NotExecutable,
+            Exit::NotFound,
+        ]
+        .map(Exit::code);
         assert_eq!(codes, [0, 1, 2, 125, 126, 127]);
-        assert_eq!([Exit::Signal(2), Exit::BrokenPipe, Exit::Command(7)].map(Exit::code), [130, 141, 7]);
+        assert_eq!(
+            [Exit::Signal(2), Exit::BrokenPipe, Exit::Command(7)].map(Exit::code),
+            [130, 141, 7]
+        );
     }
 }

@@ -47,15 +47,20 @@ pub(crate) fn has_input(asked: bool, refused: bool) -> Result<bool, Error> {
     if refused {
         return Ok(false);
     }
-    let Ok(stat) = fstat(stdin) else { return Ok(false) };
+    let Ok(stat) = fstat(stdin) else {
+        return Ok(false);
+    };
     let kind = FileType::from_raw_mode(stat.st_mode);
     if kind == FileType::Directory {
-        return Err(Error::invalid_input("standard input cannot be read: is a directory")
-            .with_hint("redirect a file, or pass `-n` to give the command no input"));
+        return Err(
+            Error::invalid_input("standard input cannot be read: is a directory")
+                .with_hint("redirect a file, or pass `-n` to give the command no input"),
+        );
     }
     // `nohup` leaves a standard input that can only be written.
-    let write_only = fcntl_getfl(stdin)
-        .is_ok_and(|flags| flags & OFlags::ACCMODE == OFlags::WRONLY || flags.contains(OFlags::PATH));
+    let write_only = fcntl_getfl(stdin).is_ok_and(|flags| {
+        flags & OFlags::ACCMODE == OFlags::WRONLY || flags.contains(OFlags::PATH)
+    });
     if write_only || is_null_device(&stat) {
         return Ok(false);
     }
@@ -137,7 +142,9 @@ struct Writing {
 async fn finished(writing: &mut Option<Writing>) -> Result<(), Failure> {
     match writing {
         Some(Writing { stream, task }) => {
-            let result = task.await.unwrap_or_else(|error| Err(io::Error::other(error)));
+            let result = task
+                .await
+                .unwrap_or_else(|error| Err(io::Error::other(error)));
             result.map_err(|error| Failure::writing(*stream, error))
         }
         None => std::future::pending().await,
@@ -154,7 +161,11 @@ impl Sink {
         };
         match self {
             Self::Memory { stdout, stderr } => {
-                let kept = if stream == Stream::Stdout { stdout } else { stderr };
+                let kept = if stream == Stream::Stdout {
+                    stdout
+                } else {
+                    stderr
+                };
                 kept.extend_from_slice(&bytes);
                 Ok(None)
             }
@@ -166,7 +177,9 @@ impl Sink {
 /// Writes at once what can be, and hands the rest to a thread: a reader that pauses may not keep
 /// podkit from passing signals on or from telling the agent that it lives.
 fn write(stream: Stream, mut bytes: Bytes) -> Result<Option<Writing>, Failure> {
-    let count = stream.write_now(&bytes).map_err(|error| Failure::writing(stream, error))?;
+    let count = stream
+        .write_now(&bytes)
+        .map_err(|error| Failure::writing(stream, error))?;
     let rest = bytes.split_off(count.min(bytes.len()));
     if rest.is_empty() {
         return Ok(None);
@@ -177,7 +190,9 @@ fn write(stream: Stream, mut bytes: Bytes) -> Result<Option<Writing>, Failure> {
 
 /// Passes standard input on to its end, a chunk at a time and only as fast as it is taken.
 async fn feed(input: Option<ExecStdin>) -> Result<(), Failure> {
-    let Some(mut input) = input else { return Ok(()) };
+    let Some(mut input) = input else {
+        return Ok(());
+    };
     while let Some(chunk) = next_chunk().await? {
         if input.write(chunk).await.is_err() {
             // The command has closed its input or has ended; what matters comes as an event.
@@ -194,13 +209,15 @@ async fn feed(input: Option<ExecStdin>) -> Result<(), Failure> {
 /// # Errors
 /// `Unexpected` with the kernel's words.
 pub(crate) async fn next_chunk() -> Result<Option<Bytes>, Error> {
-    let read = spawn_blocking(read_chunk).await.unwrap_or_else(|error| Err(io::Error::other(error)));
+    let read = spawn_blocking(read_chunk)
+        .await
+        .unwrap_or_else(|error| Err(io::Error::other(error)));
     match read {
         Ok(chunk) if chunk.is_empty() => Ok(None),
         Ok(chunk) => Ok(Some(chunk)),
-        Err(error) => {
-            Err(Error::new(ErrorKind::Unexpected, "standard input cannot be read").with_source(error))
-        }
+        Err(error) => Err(
+            Error::new(ErrorKind::Unexpected, "standard input cannot be read").with_source(error),
+        ),
     }
 }
 
@@ -208,7 +225,7 @@ fn read_chunk() -> io::Result<Bytes> {
     let stdin = rustix::stdio::stdin();
     let mut buffer = BytesMut::zeroed(CHUNK_BYTES);
     loop {
-        match rustix::io::read(stdin, &mut buffer) {
+        match rustix::io::read(stdin, &mut buffer[..]) {
             Ok(count) => {
                 buffer.truncate(count);
                 return Ok(buffer.freeze());
@@ -232,5 +249,9 @@ fn read_chunk() -> io::Result<Bytes> {
 /// See [`Failure::writing`].
 pub(crate) async fn write_out(bytes: Bytes) -> Result<(), Failure> {
     let mut writing = write(Stream::Stdout, bytes)?;
-    if writing.is_some() { finished(&mut writing).await } else { Ok(()) }
+    if writing.is_some() {
+        finished(&mut writing).await
+    } else {
+        Ok(())
+    }
 }

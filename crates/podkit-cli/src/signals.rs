@@ -49,9 +49,13 @@ impl Signals {
             .map(|&number| signal(SignalKind::from_raw(number)).map(|listener| (number, listener)))
             .collect::<Result<_, _>>()
             .map_err(|error| {
-                Error::new(ErrorKind::Unexpected, "signals cannot be listened for").with_source(error)
+                Error::new(ErrorKind::Unexpected, "signals cannot be listened for")
+                    .with_source(error)
             })?;
-        Ok(Self { listeners, interrupted: None })
+        Ok(Self {
+            listeners,
+            interrupted: None,
+        })
     }
 
     /// Waits for the next signal.
@@ -102,7 +106,10 @@ mod tests {
 
     #[test]
     fn ignored_mask_of_a_status_is_read() {
-        assert_eq!(ignored_mask("Name:\tx\nSigIgn:\t0000000000001001\nSigCgt:\t0\n"), 0x1001);
+        assert_eq!(
+            ignored_mask("Name:\tx\nSigIgn:\t0000000000001001\nSigCgt:\t0\n"),
+            0x1001
+        );
         assert_eq!(ignored_mask(""), 0);
     }
 }

@@ -3,9 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum, ValueHint};
-use podkit::{
-    Isolation, Limit, Mount, Network, Security, SessionSpec, Workspace, parse_duration,
-};
+use podkit::{Isolation, Limit, Mount, Network, Security, SessionSpec, Workspace, parse_duration};
 
 /// Settings of a session that is made; one that exists already must agree with those given.
 #[derive(Debug, Default, Args)]
@@ -111,7 +109,8 @@ impl SpecArgs {
         for mount in &self.mounts {
             spec.mounts.push(absolute(mount)?);
         }
-        spec.mounts.extend(self.tmpfs.iter().map(|target| Mount::tmpfs(target, None)));
+        spec.mounts
+            .extend(self.tmpfs.iter().map(|target| Mount::tmpfs(target, None)));
         for path in &self.host_path {
             spec.host_paths.push(absolute_path(path)?);
         }
@@ -151,7 +150,8 @@ pub(crate) fn absolute(mount: &Mount) -> podkit::Result<Mount> {
 /// Resolves a path from the caller's working directory, without following links.
 pub(crate) fn absolute_path(path: &Path) -> podkit::Result<PathBuf> {
     std::path::absolute(path).map_err(|error| {
-        podkit::Error::invalid_input(format!("`{}` is not a path", path.display())).with_source(error)
+        podkit::Error::invalid_input(format!("`{}` is not a path", path.display()))
+            .with_source(error)
     })
 }
 
@@ -159,7 +159,9 @@ pub(crate) fn absolute_path(path: &Path) -> podkit::Result<PathBuf> {
 pub(crate) fn limit(text: &str) -> Result<Limit, String> {
     match text {
         "off" | "never" => Ok(Limit::Off),
-        time => parse_duration(time).map(Limit::After).map_err(|error| complaint(&error)),
+        time => parse_duration(time)
+            .map(Limit::After)
+            .map_err(|error| complaint(&error)),
     }
 }
 

@@ -10,7 +10,11 @@ use crate::{
 
 /// Removes sessions; a failure of one does not keep the others.
 pub(super) async fn close(context: &Context, args: CloseArgs) -> Result<Exit, Failure> {
-    let keys = args.sessions.iter().map(|text| context.key(text)).collect::<Result<Vec<_>, _>>()?;
+    let keys = args
+        .sessions
+        .iter()
+        .map(|text| context.key(text))
+        .collect::<Result<Vec<_>, _>>()?;
     let podkit = context.podkit().await?;
     let (mut rows, mut exit): (Vec<Value>, _) = (Vec::new(), Exit::Success);
     for key in keys {

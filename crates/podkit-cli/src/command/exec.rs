@@ -1,8 +1,8 @@
 //! `podkit exec`, and the part of it that `podkit run` shares.
 
 use podkit::{
-    DEFAULT_OUTPUT_LIMIT_BYTES, Error, ErrorKind, ExecRequest, ExecResult, MemorySource, OnConflict,
-    Opened, Outcome, Podkit, Session, Stdin,
+    DEFAULT_OUTPUT_LIMIT_BYTES, Error, ErrorKind, ExecRequest, ExecResult, MemorySource,
+    OnConflict, Opened, Outcome, Podkit, Session, Stdin,
 };
 use serde_json::{Map, Value, json};
 
@@ -28,11 +28,17 @@ pub(super) async fn exec(context: &Context, args: ExecArgs) -> Result<Exit, Fail
     let mut signals = Signals::listen()?;
     let open = async {
         let podkit = context.podkit().await?;
-        let open = podkit.open(&key).spec(spec).on_conflict(conflict).create(!args.no_create);
+        let open = podkit
+            .open(&key)
+            .spec(spec)
+            .on_conflict(conflict)
+            .create(!args.no_create);
         let session = open.await?;
         podkit::Result::Ok((podkit, session))
     };
-    let (podkit, session) = pump::unless_signalled(&mut signals, open).await.map_err(hint_conflict)?;
+    let (podkit, session) = pump::unless_signalled(&mut signals, open)
+        .await
+        .map_err(hint_conflict)?;
     note_opened(context, &podkit, &session, args.command.quiet);
     attend(context, &session, request, args.command.quiet, &mut signals).await
 }
@@ -45,7 +51,9 @@ pub(super) fn request(args: &CommandArgs) -> Result<ExecRequest, Failure> {
         None => ExecRequest::new(args.argv.iter().map(|word| word.as_bytes())),
     };
     for entry in &args.env {
-        request.env.extend(env_entry(entry).map_err(Failure::usage)?);
+        request
+            .env
+            .extend(env_entry(entry).map_err(Failure::usage)?);
     }
     request.cwd.clone_from(&args.workdir);
     request.user.clone_from(&args.user);
@@ -65,7 +73,9 @@ fn env_entry(entry: &str) -> Result<Option<(String, String)>, Error> {
     match args::caller_variable(entry).map(std::ffi::OsString::into_string) {
         None => Ok(None),
         Some(Ok(value)) => Ok(Some((entry.to_owned(), value))),
-        Some(Err(_)) => Err(Error::invalid_input(format!("the value of `{entry}` is not UTF-8"))),
+        Some(Err(_)) => Err(Error::invalid_input(format!(
+            "the value of `{entry}` is not UTF-8"
+        ))),
     }
 }
 
@@ -80,12 +90,17 @@ pub(super) async fn attend(
     let json = context.output.is_json();
     let mut sink = if json {
         request.output_limit_bytes = Some(DEFAULT_OUTPUT_LIMIT_BYTES);
-        Sink::Memory { stdout: Vec::new(), stderr: Vec::new() }
+        Sink::Memory {
+            stdout: Vec::new(),
+            stderr: Vec::new(),
+        }
     } else {
         Sink::Streams
     };
     let begin = session.execute(request).stream();
-    let mut handle = pump::unless_signalled(signals, begin).await.map_err(not_begun)?;
+    let mut handle = pump::unless_signalled(signals, begin)
+        .await
+        .map_err(not_begun)?;
     let input = handle.take_stdin();
     let result = pump::run(handle, input, &mut sink, signals).await?;
     if let Sink::Memory { stdout, stderr } = sink {
@@ -94,7 +109,9 @@ pub(super) async fn attend(
     } else if !quiet {
         context.output.outcome(result.outcome);
         if result.container_restarted {
-            context.output.note("processes resisted being killed; the container was restarted");
+            context
+                .output
+                .note("processes resisted being killed; the container was restarted");
         }
     }
     Ok(Exit::Command(result.outcome.code()))
@@ -150,29 +167,50 @@ fn result_json(
     put("session", session.key().to_string().into());
     put("container", session.container().as_str().into());
     put("backend", context.settings.backend.as_str().into());
+    put("opened", opened_name(session.opened()).into());
     put("outcome", result.outcome.as_str().into());
     put("code", result.outcome.code().into());
-    put("signal", match result.outcome {
-        Outcome::Signaled(number) => number.into(),
-        _ => Value::Null,
-    });
-    put("truncated", json!({
-        "stdout": result.stdout_truncated,
-        "stderr": result.stderr_truncated,
-    }));
+    put(
+        "signal",
+        match result.outcome {
+            Outcome::Signaled(number) => number.into(),
+            _ => Value::Null,
+        },
+    );
+    put(
+        "truncated",
+        json!({
+            "stdout": result.stdout_truncated,
+            "stderr": result.stderr_truncated,
+        }),
+    );
     put("container_restarted", result.container_restarted.into());
     let usage = &result.usage;
-    put("usage", json!({
-        "wall_seconds": usage.wall.as_secs_f64(),
-        "cpu_user_seconds": usage.cpu_user.as_secs_f64(),
-        "cpu_system_seconds": usage.cpu_system.as_secs_f64(),
-        "peak_memory_bytes": usage.peak_memory_bytes,
-        "peak_memory_source": match usage.peak_memory_source {
-            MemorySource::Cgroup => "cgroup",
-            _ => "largest_process",
-        },
-    }));
+    put(
+        "usage",
+        json!({
+            "wall_seconds": usage.wall.as_secs_f64(),
+            "cpu_user_seconds": usage.cpu_user.as_secs_f64(),
+            "cpu_system_seconds": usage.cpu_system.as_secs_f64(),
+            "peak_memory_bytes": usage.peak_memory_bytes,
+            "peak_memory_source": match usage.peak_memory_source {
+                MemorySource::Cgroup => "cgroup",
+                _ => "largest_process",
+            },
+        }),
+    );
     BytesJson::from(stdout).put("stdout", &mut object);
     BytesJson::from(stderr).put("stderr", &mut object);
     Value::Object(object)
+}
+
+/// As in JSON: what it took to have a running container.
+const fn opened_name(opened: Opened) -> &'static str {
+    match opened {
+        Opened::Created => "created",
+        Opened::Started => "started",
+        Opened::Resumed => "resumed",
+        Opened::Recovered => "recovered",
+        _ => "reconnected",
+    }
 }

@@ -30,11 +30,14 @@ pub(super) async fn write(context: &Context, args: WriteArgs) -> Result<Exit, Fa
     options.append = args.append;
     let mut progress = Progress::new(context, args.quiet, None);
     let source = Counted::new(tokio::io::stdin(), &mut progress);
-    let result = files(&session, args.user.as_deref()).write_with(&args.path, options, source).await;
+    let result = files(&session, args.user.as_deref())
+        .write_with(&args.path, options, source)
+        .await;
     progress.finish();
     result?;
     if context.output.is_json() {
-        let json = || json!({ "session": key.to_string(), "path": args.path, "bytes": progress.bytes() });
+        let json =
+            || json!({ "session": key.to_string(), "path": args.path, "bytes": progress.bytes() });
         context.output.result(json, String::new)?;
     }
     Ok(Exit::Success)
@@ -64,7 +67,11 @@ async fn copy_out(mut source: impl AsyncRead + Unpin) -> Result<(), Failure> {
         let mut buffer = bytes::BytesMut::with_capacity(CHUNK_BYTES);
         let count = source.read_buf(&mut buffer).await.map_err(|error| {
             error.downcast::<Error>().unwrap_or_else(|error| {
-                Error::new(ErrorKind::Unexpected, "the file could not be read to its end").with_source(error)
+                Error::new(
+                    ErrorKind::Unexpected,
+                    "the file could not be read to its end",
+                )
+                .with_source(error)
             })
         })?;
         if count == 0 {

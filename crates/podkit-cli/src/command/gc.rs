@@ -28,14 +28,25 @@ pub(super) async fn gc(context: &Context, args: GcArgs) -> Result<Exit, Failure>
         })
     };
     let text = || {
-        let verb = if args.dry_run { "would remove" } else { "removed" };
+        let verb = if args.dry_run {
+            "would remove"
+        } else {
+            "removed"
+        };
         let lines = keys.iter().map(|key| format!("{verb} session {key}\n"));
-        let swept = report.swept.removed.iter().map(|what| format!("{verb} {what}\n"));
+        let swept = report
+            .swept
+            .removed
+            .iter()
+            .map(|what| format!("{verb} {what}\n"));
         lines.chain(swept).collect()
     };
     context.output.result(json, text)?;
     if !context.output.is_json() {
-        report.failed.iter().for_each(|error| context.output.error(error));
+        report
+            .failed
+            .iter()
+            .for_each(|error| context.output.error(error));
         for what in &report.swept.failed {
             context.output.note(&format!("could not remove {what}"));
         }

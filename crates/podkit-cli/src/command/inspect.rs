@@ -15,7 +15,9 @@ use crate::{
 pub(super) async fn inspect(context: &Context, args: InspectArgs) -> Result<Exit, Failure> {
     let key = context.key(&args.session)?;
     let info = context.podkit().await?.inspect(&key).await?;
-    context.output.result(|| info_json(&info), || info_text(&info))?;
+    context
+        .output
+        .result(|| info_json(&info), || info_text(&info))?;
     Ok(Exit::Success)
 }
 
@@ -45,7 +47,8 @@ fn spec_json(spec: &SessionSpec) -> Value {
         Some(Limit::Off) => "off".into(),
         Some(Limit::After(time)) => time.as_secs_f64().into(),
     };
-    let bytes = |amount: &Option<podkit::Bytes>| amount.as_ref().and_then(|amount| amount.resolve().ok());
+    let bytes =
+        |amount: &Option<podkit::Bytes>| amount.as_ref().and_then(|amount| amount.resolve().ok());
     json!({
         "image": spec.image,
         "memory_bytes": bytes(&spec.memory),
@@ -99,12 +102,24 @@ fn info_text(info: &SessionInfo) -> String {
         ("session", Some(info.key.to_string())),
         ("container", Some(info.container.to_string())),
         ("state", Some(info.state.as_str().to_owned())),
-        ("stopped by", info.stop_cause.map(|cause| cause.as_str().replace('_', " "))),
+        (
+            "stopped by",
+            info.stop_cause
+                .map(|cause| cause.as_str().replace('_', " ")),
+        ),
         ("created", Some(at(info.created_at))),
         ("started", info.started_at.map(at)),
         ("last used", info.last_active_at.map(at)),
-        ("isolation", info.isolation.map(|class| class.as_str().replace('_', " "))),
-        ("workspace", info.workspace.as_ref().map(|path| path.display().to_string())),
+        (
+            "isolation",
+            info.isolation.map(|class| class.as_str().replace('_', " ")),
+        ),
+        (
+            "workspace",
+            info.workspace
+                .as_ref()
+                .map(|path| path.display().to_string()),
+        ),
         ("image", spec.image.clone()),
         ("memory", spec.memory.as_ref().map(ToString::to_string)),
         ("cpus", spec.cpus.map(|cpus| cpus.to_string())),
@@ -113,10 +128,17 @@ fn info_text(info: &SessionInfo) -> String {
         ("mounts", list(spec.mounts.iter().map(mount_text).collect())),
         ("variables", list(spec.env.keys().cloned().collect())),
         ("user", spec.user.clone()),
-        ("auto stop", limit(spec.auto_stop, Some(podkit::DEFAULT_AUTO_STOP))),
+        (
+            "auto stop",
+            limit(spec.auto_stop, Some(podkit::DEFAULT_AUTO_STOP)),
+        ),
         ("idle timeout", limit(spec.idle_timeout, None)),
         ("max lifetime", limit(spec.max_lifetime, None)),
-        ("config", info.config_lost.then(|| "lost with an earlier container".to_owned())),
+        (
+            "config",
+            info.config_lost
+                .then(|| "lost with an earlier container".to_owned()),
+        ),
     ];
     rows.into_iter()
         .filter_map(|(name, value)| value.map(|value| format!("{name:14} {value}\n")))

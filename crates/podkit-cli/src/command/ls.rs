@@ -24,7 +24,10 @@ pub(super) async fn ls(context: &Context, args: LsArgs) -> Result<Exit, Failure>
     let json = || sessions.iter().map(info_json).collect();
     let text = || {
         if args.quiet {
-            sessions.iter().map(|info| format!("{}\n", info.key)).collect()
+            sessions
+                .iter()
+                .map(|info| format!("{}\n", info.key))
+                .collect()
         } else {
             let rows: Vec<Vec<String>> = sessions.iter().map(row).collect();
             table(&["SESSION", "STATE", "IMAGE", "CREATED", "USED"], &rows)
@@ -35,13 +38,20 @@ pub(super) async fn ls(context: &Context, args: LsArgs) -> Result<Exit, Failure>
 }
 
 const fn is_whole(state: ContainerState) -> bool {
-    matches!(state, ContainerState::Running | ContainerState::Paused | ContainerState::Exited)
+    matches!(
+        state,
+        ContainerState::Running | ContainerState::Paused | ContainerState::Exited
+    )
 }
 
 fn row(info: &SessionInfo) -> Vec<String> {
     let state = match info.stop_cause {
         Some(cause) if info.state == ContainerState::Exited => {
-            format!("{} ({})", info.state.as_str(), cause.as_str().replace('_', " "))
+            format!(
+                "{} ({})",
+                info.state.as_str(),
+                cause.as_str().replace('_', " ")
+            )
         }
         _ => info.state.as_str().to_owned(),
     };

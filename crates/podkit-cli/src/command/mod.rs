@@ -38,9 +38,12 @@ pub(crate) fn run(cli: Cli, environment: &Environment, output: Output) -> Result
     }
     let settings = config::settings(&cli.global, environment).map_err(Failure::usage)?;
     let context = Context { settings, output };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
-        Error::new(ErrorKind::LimitExceeded, "podkit cannot start").with_source(error)
-    })?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| {
+            Error::new(ErrorKind::LimitExceeded, "podkit cannot start").with_source(error)
+        })?;
     let result = runtime.block_on(dispatch(&context, cli.command));
     // A thread may still wait for standard input, which nobody needs any more.
     runtime.shutdown_background();

@@ -26,23 +26,34 @@ impl Progress {
     /// Counts towards `total` bytes, when that is known.
     pub(super) fn new(context: &Context, quiet: bool, total: Option<u64>) -> Self {
         let wanted = !quiet && !context.output.is_json() && io::stderr().is_terminal();
-        Self { wanted, began: Instant::now(), bytes: 0, total, bar: None }
+        Self {
+            wanted,
+            began: Instant::now(),
+            bytes: 0,
+            total,
+            bar: None,
+        }
     }
 
     /// Counts more bytes.
     pub(super) fn add(&mut self, bytes: usize) {
-        self.bytes = self.bytes.saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX));
+        self.bytes = self
+            .bytes
+            .saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX));
         if let Some(bar) = &self.bar {
             bar.set_position(self.bytes);
         } else if self.wanted && self.began.elapsed() > PATIENCE {
-            let bar = self.total.map_or_else(ProgressBar::no_length, ProgressBar::new);
+            let bar = self
+                .total
+                .map_or_else(ProgressBar::no_length, ProgressBar::new);
             let template = match self.total {
                 Some(_) => "{bytes}/{total_bytes} {wide_bar} {bytes_per_sec} {eta}",
                 None => "{spinner} {bytes} {bytes_per_sec}",
             };
             // The templates above are constant; without one the default is used.
             bar.set_style(
-                ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()),
+                ProgressStyle::with_template(template)
+                    .unwrap_or_else(|_| ProgressStyle::default_bar()),
             );
             bar.set_position(self.bytes);
             self.bar = Some(bar);

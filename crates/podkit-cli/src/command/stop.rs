@@ -14,7 +14,9 @@ pub(super) async fn stop(context: &Context, args: StopArgs) -> Result<Exit, Fail
     let podkit = context.podkit().await?;
     podkit.stop(&key, args.grace).await?;
     if context.output.is_json() {
-        context.output.result(|| json!({ "session": key.to_string() }), String::new)?;
+        context
+            .output
+            .result(|| json!({ "session": key.to_string() }), String::new)?;
     }
     Ok(Exit::Success)
 }

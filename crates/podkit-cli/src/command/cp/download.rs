@@ -26,7 +26,9 @@ pub(super) async fn download(copy: &mut Copy<'_>, from: &str, to: &Path) -> Resu
     let to = match name {
         Some(name) if into => to.join(name),
         None if entry.kind != FileKind::Directory => {
-            return Err(Error::invalid_input(format!("`{from}` has no name of its own")));
+            return Err(Error::invalid_input(format!(
+                "`{from}` has no name of its own"
+            )));
         }
         _ => to.to_owned(),
     };
@@ -50,7 +52,9 @@ pub(super) async fn download(copy: &mut Copy<'_>, from: &str, to: &Path) -> Resu
             copy.entries += 1;
             Ok(())
         }
-        _ => Err(Error::unsupported(format!("`{from}` is neither a file nor a directory"))),
+        _ => Err(Error::unsupported(format!(
+            "`{from}` is neither a file nor a directory"
+        ))),
     }
 }
 
@@ -64,7 +68,11 @@ struct Open {
 /// Copies a directory with all below it. What fails below the first directory is remembered.
 async fn tree(copy: &mut Copy<'_>, from: &str, to: &Path, root: Directory) -> Result<()> {
     let mut links = Vec::new();
-    let mut open = vec![Open { remote: from.to_owned(), path: PathBuf::new(), depth: 0 }];
+    let mut open = vec![Open {
+        remote: from.to_owned(),
+        path: PathBuf::new(),
+        depth: 0,
+    }];
     while let Some(at) = open.pop() {
         let entries = match copy.files.list(&at.remote).await {
             Ok(entries) => entries,
@@ -77,7 +85,8 @@ async fn tree(copy: &mut Copy<'_>, from: &str, to: &Path, root: Directory) -> Re
         let here = match local::below(&root, &at.path) {
             Ok(here) => here,
             Err(error) => {
-                copy.problems.push(local_error("write", &to.join(&at.path), error));
+                copy.problems
+                    .push(local_error("write", &to.join(&at.path), error));
                 continue;
             }
         };
@@ -98,7 +107,8 @@ async fn tree(copy: &mut Copy<'_>, from: &str, to: &Path, root: Directory) -> Re
             link.path.display(),
             link.target.display()
         );
-        copy.problems.push(Error::new(ErrorKind::Unsupported, what).with_source(error));
+        copy.problems
+            .push(Error::new(ErrorKind::Unsupported, what).with_source(error));
     }
     Ok(())
 }
@@ -133,7 +143,10 @@ async fn entry(
         FileKind::File => file(copy, &remote, &local, here, OsStr::new(name), entry.mode).await?,
         FileKind::Symlink => {
             let target = entry.link_target.clone().unwrap_or_default();
-            return Ok(Found::Link(Link { path, target: target.into() }));
+            return Ok(Found::Link(Link {
+                path,
+                target: target.into(),
+            }));
         }
         FileKind::Directory if at.depth >= MAX_DEPTH => {
             let what = format!("`{remote}` is more than {MAX_DEPTH} directories deep");
@@ -142,7 +155,11 @@ async fn entry(
         FileKind::Directory => {
             here.make_directory(OsStr::new(name), entry.mode)
                 .map_err(|error| local_error("write", &local, error))?;
-            return Ok(Found::Directory(Open { remote, path, depth: at.depth + 1 }));
+            return Ok(Found::Directory(Open {
+                remote,
+                path,
+                depth: at.depth + 1,
+            }));
         }
         _ => {
             return Err(Error::unsupported(format!(
@@ -158,7 +175,10 @@ fn name_of(entry: &podkit::FileEntry) -> Result<&str> {
     if is_plain(&entry.name) {
         return Ok(&entry.name);
     }
-    Err(Error::invalid_input(format!("{:?} is not a file name", entry.name)))
+    Err(Error::invalid_input(format!(
+        "{:?} is not a file name",
+        entry.name
+    )))
 }
 
 fn is_plain(name: &str) -> bool {
@@ -178,7 +198,9 @@ async fn file(
     let mut source = Counted::new(reader, &mut copy.progress);
     let (target, unfinished) = directory.create(mode).map_err(failed)?;
     let mut target = tokio::fs::File::from_std(target);
-    tokio::io::copy(&mut source, &mut target).await.map_err(|error| podkit_error(error, local))?;
+    tokio::io::copy(&mut source, &mut target)
+        .await
+        .map_err(|error| podkit_error(error, local))?;
     // The last write goes on in a thread; its failure shows here.
     target.flush().await.map_err(failed)?;
     drop(target);

@@ -10,7 +10,10 @@ use std::{
 };
 
 use rustix::{
-    fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, mkdirat, openat, readlinkat, renameat, statat, symlinkat, unlinkat},
+    fs::{
+        AtFlags, CWD, Dir, FileType, Mode, OFlags, mkdirat, openat, readlinkat, renameat, statat,
+        symlinkat, unlinkat,
+    },
     io::Errno,
 };
 
@@ -43,8 +46,17 @@ pub(super) struct Unfinished<'d> {
 impl Directory {
     /// Opens a directory that the caller has named; links in its path are the caller's.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
-        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-        Ok(Self(openat(CWD, path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?))
+        let path = if path.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            path
+        };
+        Ok(Self(openat(
+            CWD,
+            path,
+            OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )?))
     }
 
     /// Names of what is in it, sorted, but `.` and `..`.
@@ -70,7 +82,9 @@ impl Directory {
         let fd = match openat(&self.0, name, flags, Mode::empty()) {
             Ok(fd) => fd,
             Err(Errno::LOOP) if !follow => {
-                return Ok(Entry::Link(readlinkat(&self.0, name, Vec::new())?.into_bytes()));
+                return Ok(Entry::Link(
+                    readlinkat(&self.0, name, Vec::new())?.into_bytes(),
+                ));
             }
             // A socket, or a device without a driver.
             Err(Errno::NXIO | Errno::NODEV) => return Ok(Entry::Other),
@@ -99,16 +113,34 @@ impl Directory {
     /// Begins a file; it takes its name when it is whole. Set-id and sticky bits are dropped.
     pub(super) fn create(&self, mode: u32) -> io::Result<(std::fs::File, Unfinished<'_>)> {
         let temporary = temporary_name();
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = openat(&self.0, &temporary, flags, Mode::from_raw_mode(mode & 0o777))?;
-        Ok((fd.into(), Unfinished { directory: self, temporary, settled: false }))
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = openat(
+            &self.0,
+            &temporary,
+            flags,
+            Mode::from_raw_mode(mode & 0o777),
+        )?;
+        Ok((
+            fd.into(),
+            Unfinished {
+                directory: self,
+                temporary,
+                settled: false,
+            },
+        ))
     }
 
     /// Makes a link; the caller has checked where it leads.
     fn link(&self, name: &OsStr, target: &OsStr) -> io::Result<()> {
         let temporary = temporary_name();
         symlinkat(target, &self.0, &temporary)?;
-        Unfinished { directory: self, temporary, settled: false }.finish(name)
+        Unfinished {
+            directory: self,
+            temporary,
+            settled: false,
+        }
+        .finish(name)
     }
 }
 
@@ -121,7 +153,11 @@ impl Unfinished<'_> {
                 FileType::RegularFile | FileType::Symlink => {}
                 FileType::Directory => return Err(Errno::ISDIR.into()),
                 // Replacing `/dev/null` by a file would be nobody's wish.
-                _ => return Err(io::Error::other("it exists and is neither a file nor a link")),
+                _ => {
+                    return Err(io::Error::other(
+                        "it exists and is neither a file nor a link",
+                    ));
+                }
             },
             Err(Errno::NOENT) => {}
             Err(errno) => return Err(errno.into()),
@@ -212,12 +248,22 @@ pub(super) fn below(root: &Directory, path: &Path) -> io::Result<Directory> {
 #[cfg(target_os = "linux")]
 fn beneath(root: &Directory, path: &Path, flags: OFlags, links: bool) -> io::Result<Directory> {
     use rustix::fs::{ResolveFlags, openat2};
-    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+    let path = if path.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        path
+    };
     let mut resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
     if !links {
         resolve |= ResolveFlags::NO_SYMLINKS;
     }
-    Ok(Directory(openat2(&root.0, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve)?))
+    Ok(Directory(openat2(
+        &root.0,
+        path,
+        flags | OFlags::CLOEXEC,
+        Mode::empty(),
+        resolve,
+    )?))
 }
 
 /// Opens a path below `root`, a name at a time; no link is followed, and `..` is refused.
@@ -225,7 +271,9 @@ fn beneath(root: &Directory, path: &Path, flags: OFlags, links: bool) -> io::Res
 fn beneath(root: &Directory, path: &Path, _: OFlags, _: bool) -> io::Result<Directory> {
     let mut at = Directory(root.0.try_clone()?);
     for part in path.components() {
-        let Component::Normal(name) = part else { return Err(Errno::XDEV.into()) };
+        let Component::Normal(name) = part else {
+            return Err(Errno::XDEV.into());
+        };
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         at = Directory(openat(&at.0, name, flags, Mode::empty())?);
     }
@@ -245,7 +293,10 @@ mod tests {
         fs::create_dir_all(root.join("sub/deep")).unwrap();
         fs::write(root.join("sub/file"), "x").unwrap();
         fs::write(outside.path().join("secret"), "s").unwrap();
-        let link = |path: &str, target: &str| Link { path: path.into(), target: target.into() };
+        let link = |path: &str, target: &str| Link {
+            path: path.into(),
+            target: target.into(),
+        };
         let links = vec![
             link("sub/deep/up", "../file"),
             link("chain", "sub/deep/up"),
@@ -257,7 +308,10 @@ mod tests {
             link("nowhere", "missing/../../secret"),
         ];
         let failed = make_links(&Directory::open(&root).unwrap(), links);
-        let mut failed: Vec<_> = failed.iter().map(|(link, _)| link.path.to_str().unwrap()).collect();
+        let mut failed: Vec<_> = failed
+            .iter()
+            .map(|(link, _)| link.path.to_str().unwrap())
+            .collect();
         failed.sort_unstable();
         assert_eq!(failed, ["absolute", "nowhere", "out", "sneaky"]);
         assert_eq!(fs::read(root.join("chain")).unwrap(), b"x");
@@ -276,7 +330,11 @@ mod tests {
         unfinished.finish(OsStr::new("name")).unwrap();
         assert_eq!(fs::read(&victim).unwrap(), b"old");
         assert_eq!(fs::read(home.path().join("name")).unwrap(), b"new");
-        let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(home.path().join("name")).unwrap().permissions());
+        let mode = std::os::unix::fs::PermissionsExt::mode(
+            &fs::metadata(home.path().join("name"))
+                .unwrap()
+                .permissions(),
+        );
         assert_eq!(mode & 0o7000, 0);
         assert_eq!(fs::read_dir(home.path()).unwrap().count(), 2);
     }
@@ -288,7 +346,11 @@ mod tests {
         let directory = Directory::open(home.path()).unwrap();
         let (_, unfinished) = directory.create(0o644).unwrap();
         assert!(unfinished.finish(OsStr::new("dir")).is_err());
-        assert_eq!(fs::read_dir(home.path()).unwrap().count(), 1, "the unfinished file is gone");
+        assert_eq!(
+            fs::read_dir(home.path()).unwrap().count(),
+            1,
+            "the unfinished file is gone"
+        );
     }
 
     #[test]

@@ -45,14 +45,13 @@ struct Copy<'a> {
 pub(super) async fn cp(context: &Context, args: CpArgs) -> std::result::Result<Exit, Failure> {
     let place = |text: &str| place(context, text).map_err(Failure::usage);
     let (from, to) = (place(&args.from)?, place(&args.to)?);
-    let key = match (&from, &to) {
-        (Place::Local(_), Place::Remote(key, _)) | (Place::Remote(key, _), Place::Local(_)) => key,
-        _ => {
-            return Err(Failure::usage(
-                Error::invalid_input("one of the two places must be in a session, the other here")
-                    .with_hint("write the one in the session as `USER/SESSION:PATH`"),
-            ));
-        }
+    let ((Place::Local(_), Place::Remote(key, _)) | (Place::Remote(key, _), Place::Local(_))) =
+        (&from, &to)
+    else {
+        return Err(Failure::usage(
+            Error::invalid_input("one of the two places must be in a session, the other here")
+                .with_hint("write the one in the session as `USER/SESSION:PATH`"),
+        ));
     };
     let session = context.session(key, args.quiet).await?;
     let files = match &args.user {
@@ -85,9 +84,15 @@ pub(super) async fn cp(context: &Context, args: CpArgs) -> std::result::Result<E
     if context.output.is_json() {
         context.output.result(json, String::new)?;
     } else {
-        copy.problems.iter().for_each(|problem| context.output.error(problem));
+        copy.problems
+            .iter()
+            .for_each(|problem| context.output.error(problem));
     }
-    Ok(if copy.problems.is_empty() { Exit::Success } else { Exit::Podkit })
+    Ok(if copy.problems.is_empty() {
+        Exit::Success
+    } else {
+        Exit::Podkit
+    })
 }
 
 /// Reads `[USER/]SESSION:PATH`, or a local path: one without a colon, or that begins with `/` or
@@ -99,7 +104,10 @@ fn place(context: &Context, text: &str) -> Result<Place> {
     match text.split_once(':') {
         Some((session, path)) if !text.starts_with(['/', '.']) => {
             let path = if path.is_empty() { "." } else { path };
-            Ok(Place::Remote(context.settings.key(session)?, path.to_owned()))
+            Ok(Place::Remote(
+                context.settings.key(session)?,
+                path.to_owned(),
+            ))
         }
         _ => Ok(Place::Local(PathBuf::from(text))),
     }
@@ -111,12 +119,18 @@ fn base_name(path: &str) -> Option<String> {
     if path.ends_with("/.") {
         return None;
     }
-    Path::new(path).file_name().map(|name| name.to_string_lossy().into_owned())
+    Path::new(path)
+        .file_name()
+        .map(|name| name.to_string_lossy().into_owned())
 }
 
 /// A path in the container below another.
 fn join(directory: &str, name: &str) -> String {
-    if directory.ends_with('/') { format!("{directory}{name}") } else { format!("{directory}/{name}") }
+    if directory.ends_with('/') {
+        format!("{directory}{name}")
+    } else {
+        format!("{directory}/{name}")
+    }
 }
 
 /// Whether going on with the copy is in vain.

@@ -26,9 +26,9 @@ pub(super) async fn upload(copy: &mut Copy<'_>, from: &Path, to: &str) -> Result
     let failed = |error| local_error(from, error);
     // What the caller names may be a link of the caller's.
     let entry = match (from.parent(), from.file_name()) {
-        (Some(parent), Some(name)) => {
-            Directory::open(parent).and_then(|parent| parent.entry(name, true)).map_err(failed)?
-        }
+        (Some(parent), Some(name)) => Directory::open(parent)
+            .and_then(|parent| parent.entry(name, true))
+            .map_err(failed)?,
         _ => Entry::Directory(Directory::open(from).map_err(failed)?, 0o755),
     };
     match entry {
@@ -38,9 +38,10 @@ pub(super) async fn upload(copy: &mut Copy<'_>, from: &Path, to: &str) -> Result
             copy.entries += 1;
             Ok(())
         }
-        Entry::Link(_) | Entry::Other => {
-            Err(Error::unsupported(format!("`{}` is neither a file nor a directory", from.display())))
-        }
+        Entry::Link(_) | Entry::Other => Err(Error::unsupported(format!(
+            "`{}` is neither a file nor a directory",
+            from.display()
+        ))),
     }
 }
 
@@ -61,9 +62,20 @@ struct Open {
 }
 
 /// Copies a directory with all below it. What fails below the first directory is remembered.
-async fn tree(copy: &mut Copy<'_>, from: &Path, directory: Directory, mode: u32, to: String) -> Result<()> {
+async fn tree(
+    copy: &mut Copy<'_>,
+    from: &Path,
+    directory: Directory,
+    mode: u32,
+    to: String,
+) -> Result<()> {
     make_directory(copy, &to, mode).await?;
-    let mut open = vec![Open { directory, local: from.to_owned(), remote: to, depth: 0 }];
+    let mut open = vec![Open {
+        directory,
+        local: from.to_owned(),
+        remote: to,
+        depth: 0,
+    }];
     while let Some(at) = open.pop() {
         let names = match at.directory.names() {
             Ok(names) => names,
@@ -88,22 +100,37 @@ async fn tree(copy: &mut Copy<'_>, from: &Path, directory: Directory, mode: u32,
 async fn entry(copy: &mut Copy<'_>, at: &Open, name: &OsStr) -> Result<Option<Open>> {
     let local = at.local.join(name);
     let Some(text) = name.to_str() else {
-        return Err(Error::unsupported(format!("the name of `{}` is not UTF-8", local.display())));
+        return Err(Error::unsupported(format!(
+            "the name of `{}` is not UTF-8",
+            local.display()
+        )));
     };
     let remote = join(&at.remote, text);
     copy.entries += 1;
-    match at.directory.entry(name, false).map_err(|error| local_error(&local, error))? {
+    match at
+        .directory
+        .entry(name, false)
+        .map_err(|error| local_error(&local, error))?
+    {
         Entry::File(file, mode) => self::file(copy, file, mode, &remote).await?,
         Entry::Link(target) => link(copy, &local, target, remote).await?,
         Entry::Directory(..) if at.depth >= MAX_DEPTH => {
             return Err(Error::new(
                 ErrorKind::LimitExceeded,
-                format!("`{}` is more than {MAX_DEPTH} directories deep", local.display()),
+                format!(
+                    "`{}` is more than {MAX_DEPTH} directories deep",
+                    local.display()
+                ),
             ));
         }
         Entry::Directory(directory, mode) => {
             make_directory(copy, &remote, mode).await?;
-            return Ok(Some(Open { directory, local, remote, depth: at.depth + 1 }));
+            return Ok(Some(Open {
+                directory,
+                local,
+                remote,
+                depth: at.depth + 1,
+            }));
         }
         Entry::Other => {
             return Err(Error::unsupported(format!(
@@ -128,16 +155,28 @@ async fn file(copy: &mut Copy<'_>, file: fs::File, mode: u32, to: &str) -> Resul
 
 /// Makes a link with the image's own `ln`: the file calls know none.
 async fn link(copy: &Copy<'_>, local: &Path, target: Vec<u8>, path: String) -> Result<()> {
-    let argv = [b"ln".to_vec(), b"-sfn".to_vec(), b"--".to_vec(), target, path.into_bytes()];
+    let argv = [
+        b"ln".to_vec(),
+        b"-sfn".to_vec(),
+        b"--".to_vec(),
+        target,
+        path.into_bytes(),
+    ];
     let mut exec = copy.session.exec(argv);
     if let Some(user) = &copy.user {
         exec = exec.user(user);
     }
     let context = |error: Error| {
-        Error::new(error.kind(), format!("the link `{}` was not copied", local.display()))
-            .with_source(error)
+        Error::new(
+            error.kind(),
+            format!("the link `{}` was not copied", local.display()),
+        )
+        .with_source(error)
     };
-    exec.await.and_then(podkit::ExecOutput::check).map(drop).map_err(context)
+    exec.await
+        .and_then(podkit::ExecOutput::check)
+        .map(drop)
+        .map_err(context)
 }
 
 fn local_error(path: &Path, error: io::Error) -> Error {

@@ -1,0 +1,305 @@
+//! Listing, inspecting, stopping, closing, files and doctor, on the embedded engine.
+
+mod support;
+
+use std::{fs, os::unix::fs::PermissionsExt as _, process::Stdio};
+
+use support::{Home, wait_for};
+
+#[test]
+fn list_and_inspect_show_what_there_is() {
+    let home = Home::new();
+    assert_eq!(home.ok(&["ls", "-q"]), "");
+    assert_eq!(home.json(&["ls", "--json"]), serde_json::json!([]));
+    home.ok(&["exec", "-q", "bob/b", "true"]);
+    home.ok(&[
+        "exec",
+        "-q",
+        "--memory",
+        "100m",
+        "--session-env",
+        "TOKEN=hunter2",
+        "bob/a%2Fx",
+        "true",
+    ]);
+    home.ok(&["exec", "-q", "--prefix", "other", "bob/hidden", "true"]);
+    assert_eq!(home.ok(&["ls", "-q"]), "bob/a%2Fx\nbob/b\n");
+    assert_eq!(home.ok(&["ls", "-q", "--user", "eve"]), "");
+    let text = home.ok(&["ls"]);
+    let mut lines = text.lines();
+    assert!(
+        lines.next().unwrap().starts_with("SESSION    STATE"),
+        "{text}"
+    );
+    assert!(
+        lines.next().unwrap().starts_with("bob/a%2Fx  running"),
+        "{text}"
+    );
+    let list = home.json(&["ls", "--json", "--user", "bob"]);
+    assert_eq!(list[0]["session_id"], "a/x");
+    assert_eq!(list[0]["state"], "running");
+    let info = home.json(&["inspect", "--json", "bob/a%2Fx"]);
+    assert_eq!(info["spec"]["memory_bytes"], 100 << 20);
+    assert_eq!(info["spec"]["env"], serde_json::json!(["TOKEN"]));
+    assert_eq!(info["config_lost"], false);
+    let text = home.ok(&["inspect", "bob/a%2Fx"]);
+    assert!(
+        text.contains("memory         100m\n") && !text.contains("hunter2"),
+        "{text}"
+    );
+    let ran = home.run(&["inspect", "bob/none"]);
+    assert_eq!(ran.code, 125);
+    assert!(ran.stderr.starts_with("error: "), "{}", ran.stderr);
+    home.ok(&["close", "--prefix", "other", "bob/hidden"]);
+}
+
+#[test]
+fn stopped_session_starts_again_with_its_files() {
+    let home = Home::new();
+    home.ok(&[
+        "exec",
+        "-q",
+        "s",
+        "-c",
+        "echo kept > note; echo kept > /note",
+    ]);
+    home.ok(&["stop", "--grace", "1s", "s"]);
+    assert_eq!(home.json(&["inspect", "--json", "s"])["state"], "exited");
+    home.ok(&["stop", "s"]);
+    let ran = home.run(&["exec", "s", "--", "cat", "note", "/note"]);
+    assert_eq!(
+        (ran.text().as_str(), ran.stderr.as_str()),
+        ("kept\nkept\n", "")
+    );
+    assert_eq!(home.run(&["stop", "none"]).code, 125);
+}
+
+#[test]
+fn close_removes_and_may_be_repeated() {
+    let home = Home::new();
+    home.ok(&["exec", "-q", "a", "true"]);
+    home.ok(&["exec", "-q", "b", "true"]);
+    home.ok(&["close", "a", "b"]);
+    assert_eq!(home.ok(&["ls", "-q", "-a"]), "");
+    let again = home.run(&["close", "a"]);
+    assert_eq!(
+        (again.code, again.stderr.as_str()),
+        (0, "podkit: there is no session me/a\n")
+    );
+    let json = home.json(&["close", "--json", "a"]);
+    assert_eq!(json[0]["existed"], false);
+}
+
+#[test]
+fn close_ends_a_running_command() {
+    let home = Home::new();
+    home.ok(&["exec", "-q", "s", "true"]);
+    let words = ["exec", "s", "-c", "echo ready; exec sleep 60"];
+    let mut child = home.command(&words).stdout(Stdio::piped()).spawn().unwrap();
+    support::read_until(child.stdout.as_mut().unwrap(), "ready\n");
+    home.ok(&["close", "s"]);
+    assert_eq!(child.wait().unwrap().code(), Some(143));
+}
+
+#[test]
+fn gc_removes_only_what_was_not_used() {
+    let home = Home::new();
+    home.ok(&["exec", "-q", "s", "true"]);
+    home.ok(&["gc", "--idle", "1h"]);
+    assert_eq!(home.ok(&["ls", "-q"]), "me/s\n");
+    wait_for("the session has been idle for a moment", || {
+        home.ok(&["gc", "--idle", "1ms", "--dry-run"])
+            .contains("would remove session me/s")
+    });
+    assert_eq!(
+        home.ok(&["ls", "-q"]),
+        "me/s\n",
+        "a dry run removes nothing"
+    );
+    let removed = home.json(&["gc", "--idle", "1ms", "--json"]);
+    assert_eq!(removed["removed"], serde_json::json!(["me/s"]));
+    assert_eq!(home.ok(&["ls", "-q", "-a"]), "");
+}
+
+#[test]
+fn write_and_read_keep_every_byte() {
+    let home = Home::new();
+    let bytes: Vec<u8> = (0..=u8::MAX).cycle().take(1_000_003).collect();
+    let ran = home.run_with(&["write", "-q", "s", "deep/er/file"], &bytes);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    let ran = home.run(&["read", "s", "/workspace/deep/er/file"]);
+    assert!(ran.code == 0 && ran.stdout == bytes);
+    assert_eq!(
+        home.run_with(&["write", "-a", "s", "log"], b"one\n").code,
+        0
+    );
+    assert_eq!(
+        home.run_with(&["write", "-a", "s", "log"], b"two\n").code,
+        0
+    );
+    assert_eq!(home.ok(&["read", "s", "log"]), "one\ntwo\n");
+    assert_eq!(
+        home.run_with(&["write", "--mode", "600", "s", "secret"], b"x")
+            .code,
+        0
+    );
+    assert_eq!(
+        home.ok(&["exec", "s", "--", "stat", "-c", "%a", "secret"]),
+        "600\n"
+    );
+    let missing = home.run(&["read", "--json", "s", "missing"]);
+    assert_eq!(
+        (missing.code, missing.error()["kind"].as_str()),
+        (125, Some("not_found"))
+    );
+    assert_eq!(home.run(&["read", "s", "/etc"]).code, 125);
+    assert_eq!(home.run(&["read", "-u", "nobody", "s", "secret"]).code, 125);
+}
+
+#[test]
+fn cp_carries_a_tree_both_ways() {
+    let home = Home::new();
+    fs::create_dir_all(home.path("tree/sub/empty")).unwrap();
+    fs::write(home.path("tree/run.sh"), "#!/bin/sh\necho ran\n").unwrap();
+    fs::set_permissions(home.path("tree/run.sh"), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::write(home.path("tree/sub/data"), vec![7; 300_000]).unwrap();
+    std::os::unix::fs::symlink("../run.sh", home.path("tree/sub/link")).unwrap();
+    let tree = home.path("tree");
+    home.ok(&["cp", "-q", tree.to_str().unwrap(), "s:/workspace"]);
+    assert_eq!(
+        home.ok(&["exec", "s", "--", "/workspace/tree/sub/link"]),
+        "ran\n"
+    );
+    home.ok(&["cp", tree.to_str().unwrap(), "s:new"]);
+    assert_eq!(home.ok(&["exec", "s", "--", "ls", "new"]), "run.sh\nsub\n");
+    let back = home.path("back");
+    home.ok(&["cp", "s:/workspace/tree", back.to_str().unwrap()]);
+    assert_eq!(fs::read(back.join("sub/data")).unwrap(), vec![7; 300_000]);
+    assert_eq!(
+        fs::read_link(back.join("sub/link")).unwrap().to_str(),
+        Some("../run.sh")
+    );
+    assert_eq!(
+        fs::metadata(back.join("run.sh"))
+            .unwrap()
+            .permissions()
+            .mode()
+            & 0o777,
+        0o755
+    );
+    assert!(back.join("sub/empty").is_dir());
+    home.ok(&["cp", "s:/workspace/tree/run.sh", back.to_str().unwrap()]);
+    home.ok(&[
+        "cp",
+        "s:/workspace/tree/sub/.",
+        back.join("sub/empty").to_str().unwrap(),
+    ]);
+    assert!(back.join("sub/empty/data").exists());
+    let json = home.json(&[
+        "cp",
+        "--json",
+        "s:tree/sub/data",
+        home.path("one").to_str().unwrap(),
+    ]);
+    assert_eq!(
+        (json["bytes"].as_u64(), json["entries"].as_u64()),
+        (Some(300_000), Some(1))
+    );
+}
+
+#[test]
+fn cp_out_is_not_led_astray() {
+    let home = Home::new();
+    fs::write(home.path("victim"), "untouched").unwrap();
+    let script = "mkdir t && cd t && ln -s /etc/passwd absolute && ln -s ../victim up && ln -s . here \
+                  && ln -s here/../victim sneaky && echo x > file && chmod 6755 file && mkfifo fifo";
+    home.ok(&["exec", "-q", "s", "-c", script]);
+    let ran = home.run(&["cp", "s:t", home.path("t").to_str().unwrap()]);
+    assert_eq!(ran.code, 125, "{}", ran.stderr);
+    for name in ["absolute", "up", "sneaky", "fifo"] {
+        assert!(ran.stderr.contains(name), "{name}: {}", ran.stderr);
+        assert!(
+            fs::symlink_metadata(home.path("t").join(name)).is_err(),
+            "{name}"
+        );
+    }
+    assert_eq!(
+        fs::metadata(home.path("t/file"))
+            .unwrap()
+            .permissions()
+            .mode()
+            & 0o7000,
+        0
+    );
+    // A link that lies where a file goes is replaced, and nothing is written through it.
+    fs::remove_file(home.path("t/file")).unwrap();
+    std::os::unix::fs::symlink(home.path("victim"), home.path("t/file")).unwrap();
+    home.ok(&["cp", "s:t/file", home.path("t").to_str().unwrap()]);
+    assert_eq!(fs::read(home.path("victim")).unwrap(), b"untouched");
+    assert_eq!(fs::read(home.path("t/file")).unwrap(), b"x\n");
+}
+
+#[test]
+fn cp_of_what_is_not_there_is_an_error() {
+    let home = Home::new();
+    home.ok(&["exec", "-q", "s", "true"]);
+    for words in [
+        ["cp", "/nowhere/at/all", "s:/x"],
+        ["cp", "s:/nowhere", "/var/tmp/podkit-none"],
+    ] {
+        let ran = home.run(&words);
+        assert_eq!(ran.code, 125, "{words:?}");
+        assert!(ran.stderr.contains("/nowhere"), "{}", ran.stderr);
+    }
+    let ran = home.run(&["cp", "s:/etc/passwd", "/dev/null"]);
+    assert_eq!(ran.code, 125, "{}", ran.stderr);
+}
+
+#[test]
+fn workspace_of_the_configuration_outlives_the_container() {
+    let home = Home::new();
+    fs::create_dir_all(home.path(".config/podkit")).unwrap();
+    let config = format!(
+        "workspace = {:?}\n[session]\nmemory = \"200m\"\n",
+        home.path("ws")
+    );
+    fs::write(home.path(".config/podkit/config.toml"), config).unwrap();
+    home.ok(&["exec", "-q", "bob/1", "-c", "echo kept > note"]);
+    assert_eq!(
+        fs::read(home.path("ws/workspaces/bob/1/note")).unwrap(),
+        b"kept\n"
+    );
+    assert_eq!(
+        home.json(&["inspect", "--json", "bob/1"])["spec"]["memory_bytes"],
+        200 << 20
+    );
+    home.ok(&["close", "bob/1"]);
+    assert_eq!(
+        home.ok(&["exec", "-q", "bob/1", "--", "cat", "note"]),
+        "kept\n"
+    );
+}
+
+#[test]
+fn doctor_tries_and_reports() {
+    let home = Home::new();
+    let text = home.ok(&["doctor"]);
+    assert!(text.starts_with("engine: embedded\n"), "{text}");
+    assert!(
+        text.contains("isolation of user ids: ") && text.ends_with("podkit works here\n"),
+        "{text}"
+    );
+    let json = home.json(&["doctor", "--json"]);
+    assert_eq!(json["works"], true);
+    assert!(
+        json["checks"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|check| check["ok"] == true)
+    );
+    assert_eq!(home.ok(&["ls", "-q", "-a"]), "", "doctor leaves nothing");
+    let ran = home.run(&["doctor", "--backend", "nothing"]);
+    assert_eq!(ran.code, 1);
+    assert!(ran.text().contains("FAILED"), "{}", ran.text());
+}
