@@ -9,13 +9,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::process::{Pid, Signal, kill_process};
 use support::{Home, holds, read_until, wait_for};
 
-fn signal(child: &Child, number: &str) {
-    let status = std::process::Command::new("kill")
-        .args([number, &child.id().to_string()])
-        .status();
-    assert!(status.unwrap().success());
+/// Sends a signal to podkit itself, and to nothing else.
+fn signal(child: &Child, signal: Signal) {
+    kill_process(Pid::from_child(child), signal).unwrap();
 }
 
 #[test]
@@ -285,7 +284,12 @@ fn full_disk_ends_the_command_with_an_error() {
 fn signals_reach_the_command() {
     let home = Home::new();
     home.ok(&["exec", "-q", "s", "true"]);
-    for (name, number) in [("INT", 2), ("TERM", 15), ("HUP", 1), ("QUIT", 3)] {
+    for (name, number) in [
+        ("INT", Signal::INT),
+        ("TERM", Signal::TERM),
+        ("HUP", Signal::HUP),
+        ("QUIT", Signal::QUIT),
+    ] {
         let script = format!(
             "trap 'echo got {name}; exit 9' {name}; echo ready; while :; do sleep 0.05; done"
         );
@@ -296,7 +300,7 @@ fn signals_reach_the_command() {
             .unwrap();
         let mut stdout = child.stdout.take().unwrap();
         read_until(&mut stdout, "ready\n");
-        signal(&child, &format!("-{number}"));
+        signal(&child, number);
         let mut rest = String::new();
         stdout.read_to_string(&mut rest).unwrap();
         assert_eq!(rest, format!("got {name}\n"));
@@ -311,7 +315,7 @@ fn signal_that_ends_the_command_shows_in_the_code() {
     let words = ["exec", "s", "-c", "echo ready; exec sleep 60"];
     let mut child = home.command(&words).stdout(Stdio::piped()).spawn().unwrap();
     read_until(child.stdout.as_mut().unwrap(), "ready\n");
-    signal(&child, "-TERM");
+    signal(&child, Signal::TERM);
     assert_eq!(child.wait().unwrap().code(), Some(143));
 }
 
@@ -327,9 +331,9 @@ fn second_interrupt_within_a_second_kills() {
         .unwrap();
     let mut stdout = child.stdout.take().unwrap();
     read_until(&mut stdout, "ready\n");
-    signal(&child, "-INT");
+    signal(&child, Signal::INT);
     read_until(&mut stdout, "no\n");
-    signal(&child, "-INT");
+    signal(&child, Signal::INT);
     assert_eq!(child.wait().unwrap().code(), Some(137));
 }
 

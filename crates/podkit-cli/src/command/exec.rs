@@ -39,7 +39,13 @@ pub(super) async fn exec(context: &Context, args: ExecArgs) -> Result<Exit, Fail
     let (podkit, session) = pump::unless_signalled(&mut signals, open)
         .await
         .map_err(hint_conflict)?;
-    note_opened(context, &podkit, &session, args.command.quiet);
+    note_opened(
+        context,
+        &podkit,
+        &session,
+        args.image.as_deref(),
+        args.command.quiet,
+    );
     attend(context, &session, request, args.command.quiet, &mut signals).await
 }
 
@@ -138,12 +144,21 @@ fn hint_conflict(mut failure: Failure) -> Failure {
 }
 
 /// Says on standard error when a container was made.
-pub(super) fn note_opened(context: &Context, podkit: &Podkit, session: &Session, quiet: bool) {
+pub(super) fn note_opened(
+    context: &Context,
+    podkit: &Podkit,
+    session: &Session,
+    image_asked: Option<&str>,
+    quiet: bool,
+) {
     if quiet || context.output.is_json() {
         return;
     }
     let (container, key, backend) = (session.container(), session.key(), podkit.backend_name());
-    let image = session.image();
+    let image = podkit.capabilities().default_image.to_string();
+    let image = image_asked
+        .or(context.settings.spec.image.as_deref())
+        .unwrap_or(&image);
     match session.opened() {
         Opened::Created => context
             .output
@@ -167,7 +182,7 @@ fn result_json(
     put("session", session.key().to_string().into());
     put("container", session.container().as_str().into());
     put("backend", context.settings.backend.as_str().into());
-    put("opened", opened_name(session.opened()).into());
+    put("opened", session.opened().as_str().into());
     put("outcome", result.outcome.as_str().into());
     put("code", result.outcome.code().into());
     put(
@@ -202,15 +217,4 @@ fn result_json(
     BytesJson::from(stdout).put("stdout", &mut object);
     BytesJson::from(stderr).put("stderr", &mut object);
     Value::Object(object)
-}
-
-/// As in JSON: what it took to have a running container.
-const fn opened_name(opened: Opened) -> &'static str {
-    match opened {
-        Opened::Created => "created",
-        Opened::Started => "started",
-        Opened::Resumed => "resumed",
-        Opened::Recovered => "recovered",
-        _ => "reconnected",
-    }
 }

@@ -88,7 +88,7 @@ impl Context {
     async fn session(&self, key: &SessionKey, quiet: bool) -> Result<Session, Error> {
         let podkit = self.podkit().await?;
         let session = podkit.open(key).await?;
-        exec::note_opened(self, &podkit, &session, quiet);
+        exec::note_opened(self, &podkit, &session, None, quiet);
         Ok(session)
     }
 }
