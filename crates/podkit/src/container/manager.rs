@@ -284,7 +284,7 @@ impl ContainerManager {
         let client = self
             .call("reach the agent", Some(id), deadline, Repeat::Idempotent, once)
             .await
-            .map_err(unreachable)?;
+            .map_err(|error| unreachable(error).with_container(id))?;
         *link.state.lock() = Some((client.clone(), life));
         Ok(client)
     }

@@ -1,0 +1,189 @@
+//! Removing what has expired and what crashed callers left.
+
+use std::time::{Duration, SystemTime};
+
+use futures::{StreamExt, stream};
+use tracing::{Instrument, info, info_span};
+
+use super::{info::active_at, labels, manager::SessionManager};
+use crate::{
+    config::Limit,
+    container::{ContainerInfo, ContainerState, SweepReport},
+    error::{Error, Result},
+    id::SessionKey,
+};
+
+/// A container that was made and not started yet is its maker's for so long.
+const SPARED: Duration = Duration::from_secs(600);
+
+/// Sessions that are looked at at the same time.
+const PARALLEL: usize = 8;
+
+/// What to collect.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct GcOptions {
+    /// Removes every session that was not active for so long; without, only those whose own
+    /// `idle_timeout` is over.
+    pub idle: Option<Duration>,
+    /// Says what would be removed, and removes nothing.
+    pub dry_run: bool,
+}
+
+impl GcOptions {
+    /// Collects what its own clock has ended.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets [`idle`](Self::idle).
+    #[must_use]
+    pub const fn with_idle(mut self, idle: Duration) -> Self {
+        self.idle = Some(idle);
+        self
+    }
+
+    /// Sets [`dry_run`](Self::dry_run).
+    #[must_use]
+    pub const fn with_dry_run(mut self, dry_run: bool) -> Self {
+        self.dry_run = dry_run;
+        self
+    }
+}
+
+/// What was collected.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct GcReport {
+    /// Sessions whose container was removed, or would be.
+    pub removed: Vec<SessionKey>,
+    /// Number of sessions that stay.
+    pub kept: usize,
+    /// What else the engine removed; nothing in a dry run.
+    pub swept: SweepReport,
+    /// What failed.
+    pub failed: Vec<Error>,
+}
+
+/// What a look at one session came to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Keep,
+    Remove,
+    /// It went away by itself.
+    Gone,
+}
+
+impl SessionManager {
+    pub(crate) async fn gc(&self, options: GcOptions) -> Result<GcReport> {
+        let span = info_span!("podkit.gc", backend = self.containers().backend_name());
+        let manager = self.clone();
+        let task = async move { manager.collect(options).await };
+        let task = self.tasks().run(task.instrument(span));
+        task.await.map_err(|error| error.with_operation("collect garbage"))
+    }
+
+    async fn collect(self, options: GcOptions) -> Result<GcReport> {
+        let found = self.containers().list(&labels::filter(self.prefix())).await?;
+        let ours = found
+            .into_iter()
+            .filter_map(|info| Some((labels::owner(self.prefix(), &info)?, info)));
+        let looks = ours.map(|(key, info)| {
+            let manager = &self;
+            Box::pin(async move {
+                let verdict = manager.collect_one(&key, &info, options).await;
+                (key, verdict)
+            })
+        });
+        let looks: Vec<_> = looks.collect();
+        let mut looks = stream::iter(looks).buffer_unordered(PARALLEL);
+        let mut report = GcReport::default();
+        while let Some((key, verdict)) = looks.next().await {
+            match verdict {
+                Ok(Verdict::Remove) => report.removed.push(key),
+                Ok(Verdict::Keep) => report.kept += 1,
+                Ok(Verdict::Gone) => {}
+                Err(error) => {
+                    report.kept += 1;
+                    report.failed.push(error);
+                }
+            }
+        }
+        drop(looks);
+        report.removed.sort();
+        if !options.dry_run {
+            match self.containers().sweep(SPARED).await {
+                Ok(swept) => report.swept = swept,
+                Err(error) => report.failed.push(error),
+            }
+        }
+        info!(removed = report.removed.len(), kept = report.kept, "garbage collected");
+        Ok(report)
+    }
+
+    async fn collect_one(
+        &self,
+        key: &SessionKey,
+        listed: &ContainerInfo,
+        options: GcOptions,
+    ) -> Result<Verdict> {
+        let verdict = self.judge(listed, options).await?;
+        if verdict != Verdict::Remove || options.dry_run {
+            return Ok(verdict);
+        }
+        let slot = self.slot(key)?;
+        // Whoever opens or closes it in this process goes first; then it is looked at again, since
+        // any process may have used it meanwhile.
+        let _gate = slot.gate.lock().await;
+        let Some(info) = self.containers().find(&listed.id).await? else {
+            return Ok(Verdict::Gone);
+        };
+        if labels::owner(self.prefix(), &info).as_ref() != Some(key) {
+            return Ok(Verdict::Gone);
+        }
+        let verdict = self.judge(&info, options).await?;
+        if verdict == Verdict::Remove {
+            slot.stopped();
+            self.remove_ours(&info).await?;
+        }
+        Ok(verdict)
+    }
+
+    async fn judge(&self, info: &ContainerInfo, options: GcOptions) -> Result<Verdict> {
+        let now = SystemTime::now();
+        let since = |then: SystemTime| now.duration_since(then).unwrap_or_default();
+        if info.state == ContainerState::Removing {
+            return Ok(Verdict::Keep);
+        }
+        if info.state == ContainerState::Created {
+            let old = since(info.created_at) >= SPARED;
+            return Ok(if old { Verdict::Remove } else { Verdict::Keep });
+        }
+        let own = labels::config(info).and_then(|spec| spec.idle_timeout).and_then(Limit::duration);
+        let Some(limit) = own.into_iter().chain(options.idle).min() else {
+            return Ok(Verdict::Keep);
+        };
+        let last = match self.last_active(info).await {
+            Ok(last) => last,
+            Err(_) if self.containers().find(&info.id).await?.is_none() => {
+                return Ok(Verdict::Gone);
+            }
+            Err(error) => return Err(error),
+        };
+        Ok(if since(last) >= limit { Verdict::Remove } else { Verdict::Keep })
+    }
+
+    /// The agent knows while it runs; what the engine recorded counts when it does not.
+    async fn last_active(&self, info: &ContainerInfo) -> Result<SystemTime> {
+        if info.state == ContainerState::Running {
+            let status = self.containers().status(info).await?;
+            return Ok(active_at(&status).unwrap_or(info.created_at));
+        }
+        let known = [info.last_active_at, info.started_at];
+        let known = known.into_iter().flatten().max();
+        // A container that stopped by its clock was last active before that; one that was stopped
+        // by somebody counts from then when nothing else is known.
+        Ok(known.or(info.finished_at).unwrap_or(info.created_at))
+    }
+}

@@ -1,0 +1,181 @@
+//! The schema of the database that the engine is: what a session's container carries as labels.
+//! What is read back is hostile until it parses.
+
+use std::{
+    collections::BTreeMap,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use crate::{
+    config::SessionSpec,
+    container::ContainerInfo,
+    error::{Error, ErrorKind, Result},
+    id::{Prefix, SessionKey},
+};
+
+/// Who owns the session on this engine.
+pub(super) const PREFIX: &str = "podkit.prefix";
+/// User id as given.
+pub(super) const USER: &str = "podkit.user";
+/// Session id as given.
+pub(super) const SESSION: &str = "podkit.session";
+/// Milliseconds since 1970 when the container was ordered.
+pub(super) const CREATED: &str = "podkit.created";
+/// Version of the podkit that ordered it.
+pub(super) const VERSION: &str = "podkit.version";
+/// The wish as JSON, without environment values and without the caller's labels.
+pub(super) const CONFIG: &str = "podkit.config";
+
+/// Labels that begin with this are podkit's.
+const OWN: &str = "podkit.";
+
+/// Most bytes of all labels, keys and values.
+const MAX_BYTES: usize = 32 * 1024;
+
+/// The labels of a new container.
+///
+/// # Errors
+/// `LimitExceeded` for more than 32 KiB, the caller's labels included; `InvalidInput` for a path
+/// that is not UTF-8.
+pub(super) fn write(
+    prefix: &Prefix,
+    key: &SessionKey,
+    spec: &SessionSpec,
+    now: SystemTime,
+) -> Result<BTreeMap<String, String>> {
+    let mut stored = spec.clone();
+    stored.labels.clear();
+    stored.env.values_mut().for_each(String::clear);
+    let config = serde_json::to_string(&stored).map_err(|error| {
+        Error::invalid_input("the session's configuration cannot be stored").with_source(error)
+    })?;
+    let created = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis().to_string();
+    let mut labels = filter(prefix);
+    labels.extend(
+        [
+            (USER, key.user().as_str()),
+            (SESSION, key.session().as_str()),
+            (CREATED, &created),
+            (VERSION, env!("CARGO_PKG_VERSION")),
+            (CONFIG, &config),
+        ]
+        .map(|(key, value)| (key.to_owned(), value.to_owned())),
+    );
+    let bytes: usize =
+        labels.iter().chain(&spec.labels).map(|(key, value)| key.len() + value.len()).sum();
+    if bytes > MAX_BYTES {
+        return Err(Error::new(
+            ErrorKind::LimitExceeded,
+            format!("configuration and labels are {bytes} bytes; the limit is {MAX_BYTES} bytes"),
+        )
+        .with_hint("move long values into files, or into the environment"));
+    }
+    Ok(labels)
+}
+
+/// The labels that every session of a prefix has.
+pub(super) fn filter(prefix: &Prefix) -> BTreeMap<String, String> {
+    BTreeMap::from([(PREFIX.to_owned(), prefix.to_string())])
+}
+
+/// Whose container this is: only when the prefix is ours, the ids parse, and the name is the one
+/// that the triple has.
+pub(super) fn owner(prefix: &Prefix, info: &ContainerInfo) -> Option<SessionKey> {
+    let label = |name: &str| info.labels.get(name).map(String::as_str);
+    if label(PREFIX)? != prefix.as_str() {
+        return None;
+    }
+    let key = SessionKey::new(label(USER)?, label(SESSION)?).ok()?;
+    (key.container_name(prefix) == info.name).then_some(key)
+}
+
+/// The wish that the container was made from, with the environment from the engine's own record.
+/// `None` when it does not parse: of another version, or tampered with.
+pub(super) fn config(info: &ContainerInfo) -> Option<SessionSpec> {
+    let text = info.labels.get(CONFIG).filter(|text| text.len() <= MAX_BYTES)?;
+    let mut spec: SessionSpec = serde_json::from_str(text).ok()?;
+    for (name, value) in &mut spec.env {
+        value.clone_from(info.env.get(name)?);
+    }
+    let own = |label: &(&String, &String)| !label.0.starts_with(OWN);
+    spec.labels =
+        info.labels.iter().filter(own).map(|(key, value)| (key.clone(), value.clone())).collect();
+    Some(spec)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        config::{Limit, Mount},
+        container::ContainerState,
+        id::ContainerId,
+    };
+    use std::time::Duration;
+
+    fn info(labels: BTreeMap<String, String>, key: &SessionKey) -> ContainerInfo {
+        let name = key.container_name(&Prefix::default());
+        ContainerInfo {
+            id: ContainerId::new(name.clone()).unwrap(),
+            name,
+            labels,
+            env: BTreeMap::from([("TOKEN".to_owned(), "hunter2".to_owned())]),
+            state: ContainerState::Running,
+            stop_cause: None,
+            exit_code: None,
+            created_at: UNIX_EPOCH,
+            started_at: None,
+            finished_at: None,
+            last_active_at: None,
+            pid: None,
+            isolation: None,
+        }
+    }
+
+    fn key() -> SessionKey {
+        SessionKey::new("bob/é", "1 2").unwrap()
+    }
+
+    #[test]
+    fn labels_written_read_back_without_storing_secrets() {
+        let spec = SessionSpec::new()
+            .cpus(1.5)
+            .memory("1g")
+            .env("TOKEN", "hunter2")
+            .label("team", "a")
+            .mount(Mount::bind("/data", "/data").read_only())
+            .auto_stop(Limit::After(Duration::from_millis(1500)));
+        let mut labels = write(&Prefix::default(), &key(), &spec, SystemTime::now()).unwrap();
+        assert!(labels.values().all(|value| !value.contains("hunter2")));
+        labels.insert("team".to_owned(), "a".to_owned());
+        let info = info(labels, &key());
+        assert_eq!(owner(&Prefix::default(), &info), Some(key()));
+        assert_eq!(config(&info), Some(spec));
+        assert_eq!(owner(&Prefix::new("podkit-x").unwrap(), &info), None);
+    }
+
+    #[test]
+    fn labels_over_32_kib_are_limit_exceeded() {
+        let spec = SessionSpec::new().label("a", "x".repeat(40_000));
+        let error = write(&Prefix::default(), &key(), &spec, SystemTime::now()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::LimitExceeded);
+    }
+
+    #[test]
+    fn labels_that_are_hostile_are_lost_and_never_panic() {
+        let good = write(&Prefix::default(), &key(), &SessionSpec::new(), UNIX_EPOCH).unwrap();
+        let deep = "[".repeat(30_000);
+        let hostile = ["", "{", "null", "[]", "{\"cpus\":1e999}", "{\"next\":1}", "\u{0}", &deep];
+        for text in hostile {
+            let mut labels = good.clone();
+            labels.insert(CONFIG.to_owned(), text.to_owned());
+            assert_eq!(config(&info(labels, &key())), None, "{text:.20}");
+        }
+        for (name, value) in [(USER, ""), (USER, "eve"), (SESSION, "a\nb"), (PREFIX, "other")] {
+            let mut labels = good.clone();
+            labels.insert(name.to_owned(), value.to_owned());
+            assert_eq!(owner(&Prefix::default(), &info(labels, &key())), None, "{name}");
+        }
+        assert_eq!(owner(&Prefix::default(), &info(BTreeMap::new(), &key())), None);
+    }
+}

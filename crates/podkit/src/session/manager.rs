@@ -1,0 +1,115 @@
+//! The sessions of one prefix on one engine.
+
+use std::{collections::HashMap, fmt, sync::Arc};
+
+use super::{slot::Slot, tasks::Tasks};
+use crate::{
+    config::SessionSpec,
+    container::{
+        BackendRef, ContainerManager, Deadlines, MountContext, MountStrategy, prepare_mounts,
+    },
+    config::Mount,
+    error::{Error, ErrorKind, Result},
+    id::{ContainerId, Prefix, SessionKey},
+    sync::Lock,
+};
+
+/// Slots are looked through for idle ones when there are so many of them.
+const SLOTS_BEFORE_PRUNING: usize = 64;
+
+/// Opens, closes, lists and expires sessions. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct SessionManager(Arc<Inner>);
+
+struct Inner {
+    containers: ContainerManager,
+    prefix: Prefix,
+    defaults: SessionSpec,
+    strategy: Arc<dyn MountStrategy>,
+    slots: Lock<HashMap<SessionKey, Arc<Slot>>>,
+    tasks: Tasks,
+}
+
+impl SessionManager {
+    pub(crate) fn new(
+        backend: BackendRef,
+        deadlines: Deadlines,
+        prefix: Prefix,
+        defaults: SessionSpec,
+        strategy: Arc<dyn MountStrategy>,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            containers: ContainerManager::with_deadlines(backend, deadlines),
+            prefix,
+            defaults,
+            strategy,
+            slots: Lock::default(),
+            tasks: Tasks::new(),
+        }))
+    }
+
+    pub(crate) fn containers(&self) -> &ContainerManager {
+        &self.0.containers
+    }
+
+    pub(crate) fn prefix(&self) -> &Prefix {
+        &self.0.prefix
+    }
+
+    pub(super) fn defaults(&self) -> &SessionSpec {
+        &self.0.defaults
+    }
+
+    pub(super) fn strategy(&self) -> &dyn MountStrategy {
+        &*self.0.strategy
+    }
+
+    pub(super) fn tasks(&self) -> &Tasks {
+        &self.0.tasks
+    }
+
+    /// Takes no more work and waits for what has begun. Containers stay as they are.
+    pub(crate) async fn shutdown(&self) {
+        self.0.tasks.shutdown().await;
+        self.0.slots.lock().clear();
+    }
+
+    /// What this process knows of a session.
+    pub(super) fn slot(&self, key: &SessionKey) -> Result<Arc<Slot>> {
+        let mut slots = self.0.slots.lock();
+        if let Some(slot) = slots.get(key) {
+            return Ok(Arc::clone(slot));
+        }
+        if slots.len() >= SLOTS_BEFORE_PRUNING && slots.len().is_power_of_two() {
+            slots.retain(|_, slot| Arc::strong_count(slot) > 1 || !slot.is_idle());
+        }
+        let name = ContainerId::new(key.container_name(&self.0.prefix))?;
+        let slot = Arc::new(Slot::new(key.clone(), name));
+        slots.insert(key.clone(), Arc::clone(&slot));
+        Ok(slot)
+    }
+
+    /// Asks the strategy for the session's mounts and checks the sources of all others.
+    pub(super) async fn mounts(&self, key: &SessionKey, spec: &SessionSpec) -> Result<Vec<Mount>> {
+        let sources_are_here = self.0.containers.capabilities().local_images;
+        let (key, spec) = (key.clone(), spec.clone());
+        let strategy = Arc::clone(&self.0.strategy);
+        let prepare = move || {
+            let context =
+                MountContext::new(key.user().as_str(), key.session().as_str(), &spec);
+            prepare_mounts(&*strategy, &context, sources_are_here)
+        };
+        tokio::task::spawn_blocking(prepare).await.unwrap_or_else(|error| {
+            Err(Error::new(ErrorKind::Unexpected, "the mount strategy panicked").with_source(error))
+        })
+    }
+}
+
+impl fmt::Debug for SessionManager {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionManager")
+            .field("containers", &self.0.containers)
+            .field("prefix", &self.0.prefix)
+            .finish_non_exhaustive()
+    }
+}

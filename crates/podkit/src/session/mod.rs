@@ -1,0 +1,32 @@
+//! Sessions: who owns which container, for how long; create or reconnect; expiry; recovery.
+//!
+//! Invariant: no engine is known here, and nothing is remembered that the engine does not know:
+//! the state of this module can be lost at any time.
+
+mod close;
+mod exec;
+mod files;
+mod gc;
+mod handle;
+mod info;
+mod labels;
+mod manager;
+mod open;
+mod scoped;
+mod slot;
+mod spec;
+mod tasks;
+
+pub(crate) use self::manager::SessionManager;
+pub use self::{
+    close::CloseReport,
+    exec::Exec,
+    files::{Files, WriteOptions},
+    gc::{GcOptions, GcReport},
+    handle::Session,
+    info::{Expiry, ListSessions, SessionInfo},
+    open::{OnConflict, OpenSession, Opened},
+};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,198 @@
+//! Wishes laid over one another, and compared with what a container has. Pure functions.
+
+use crate::{
+    config::{Bytes, Image, SessionSpec, WORKSPACE_PATH},
+    container::{auto_stop, cpu_millis, memory_bytes},
+    config::{DEFAULT_PIDS_MAX, DEFAULT_USER, Security},
+    container::ContainerInfo,
+};
+
+/// `over` where it says something, `base` elsewhere. Maps are joined, lists replaced.
+pub(super) fn merged(base: &SessionSpec, over: &SessionSpec) -> SessionSpec {
+    let mut spec = base.clone();
+    macro_rules! options {
+        ($($field:ident),* $(,)?) => {$(
+            if over.$field.is_some() {
+                spec.$field.clone_from(&over.$field);
+            }
+        )*};
+    }
+    options![
+        image, cpus, memory, swap, pids_max, shm, cwd, user, network, hostname, read_only_root,
+        workspace, auto_stop, idle_timeout, max_lifetime, exec_timeout,
+    ];
+    if over.image_defaults || over.entrypoint.is_some() || over.command.is_some() {
+        // They belong together: an own command is not the arguments of another's entrypoint.
+        spec.image_defaults = over.image_defaults;
+        spec.entrypoint.clone_from(&over.entrypoint);
+        spec.command.clone_from(&over.command);
+    }
+    if !over.host_paths.is_empty() {
+        spec.host_paths.clone_from(&over.host_paths);
+    }
+    if !over.mounts.is_empty() {
+        spec.mounts.clone_from(&over.mounts);
+    }
+    if over.security != Security::default() {
+        spec.security.clone_from(&over.security);
+    }
+    spec.env.extend(over.env.clone());
+    spec.hosts.extend(over.hosts.clone());
+    spec.labels.extend(over.labels.clone());
+    spec
+}
+
+/// Names of the fields that `wish` sets and the container has otherwise. Never a value.
+pub(super) fn differences(
+    wish: &SessionSpec,
+    have: &SessionSpec,
+    info: &ContainerInfo,
+    default_image: &Image,
+) -> Vec<String> {
+    let mut fields = Vec::new();
+    let mut compare = |field: &str, set: bool, same: bool| {
+        if set && !same {
+            fields.push(field.to_owned());
+        }
+    };
+    macro_rules! plain {
+        ($($field:ident),* $(,)?) => {$(
+            compare(stringify!($field), wish.$field.is_some(), wish.$field == have.$field);
+        )*};
+    }
+    plain![
+        swap, shm, hostname, workspace, idle_timeout, max_lifetime, exec_timeout, entrypoint,
+        command,
+    ];
+    let default_image = default_image.to_string();
+    let image = have.image.as_deref().unwrap_or(&default_image);
+    compare("image", wish.image.is_some(), wish.image.as_deref() == Some(image));
+    compare("cpus", wish.cpus.is_some(), cpu_millis(wish).ok() == cpu_millis(have).ok());
+    compare("memory", wish.memory.is_some(), memory_bytes(wish).ok() == memory_bytes(have).ok());
+    let pids = have.pids_max.unwrap_or(DEFAULT_PIDS_MAX);
+    compare("pids_max", wish.pids_max.is_some(), wish.pids_max == Some(pids));
+    let directory = have.cwd.clone().unwrap_or_else(|| WORKSPACE_PATH.into());
+    compare("cwd", wish.cwd.is_some(), wish.cwd.as_ref() == Some(&directory));
+    let user = have.user.as_deref().unwrap_or(DEFAULT_USER);
+    compare("user", wish.user.is_some(), wish.user.as_deref() == Some(user));
+    let network = have.network.clone().unwrap_or_default();
+    compare("network", wish.network.is_some(), wish.network.as_ref() == Some(&network));
+    let read_only = have.read_only_root.unwrap_or(false);
+    compare(
+        "read_only_root",
+        wish.read_only_root.is_some(),
+        wish.read_only_root == Some(read_only),
+    );
+    let clock = auto_stop(have).ok();
+    compare("auto_stop", wish.auto_stop.is_some(), auto_stop_of(wish) == clock);
+    compare("image_defaults", wish.image_defaults, have.image_defaults);
+    compare("security", wish.security != Security::default(), wish.security == have.security);
+    compare("mounts", !wish.mounts.is_empty(), wish.mounts == have.mounts);
+    compare("host_paths", !wish.host_paths.is_empty(), wish.host_paths == have.host_paths);
+    for (name, value) in &wish.env {
+        compare(&format!("env.{name}"), true, info.env.get(name) == Some(value));
+    }
+    for (name, address) in &wish.hosts {
+        compare(&format!("hosts.{name}"), true, have.hosts.get(name) == Some(address));
+    }
+    for (name, value) in &wish.labels {
+        compare(&format!("labels.{name}"), true, info.labels.get(name) == Some(value));
+    }
+    // Sizes that are written differently are the same size.
+    let same_size = |a: &Option<Bytes>, b: &Option<Bytes>| match (a, b) {
+        (Some(a), Some(b)) => matches!((a.resolve(), b.resolve()), (Ok(a), Ok(b)) if a == b),
+        _ => false,
+    };
+    fields.retain(|field| match field.as_str() {
+        "swap" => !same_size(&wish.swap, &have.swap),
+        "shm" => !same_size(&wish.shm, &have.shm),
+        _ => true,
+    });
+    fields
+}
+
+/// The clock that a set `auto_stop` means.
+fn auto_stop_of(wish: &SessionSpec) -> Option<Option<std::time::Duration>> {
+    wish.auto_stop.map(crate::config::Limit::duration)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, time::Duration, time::UNIX_EPOCH};
+
+    use super::*;
+    use crate::{
+        config::{Limit, Mount, Network},
+        container::ContainerState,
+        id::ContainerId,
+    };
+
+    fn different(wish: SessionSpec, have: &SessionSpec) -> Vec<String> {
+        let info = ContainerInfo {
+            id: ContainerId::new("x").unwrap(),
+            name: "x".to_owned(),
+            labels: have.labels.clone(),
+            env: BTreeMap::from([("A".to_owned(), "1".to_owned())]),
+            state: ContainerState::Running,
+            stop_cause: None,
+            exit_code: None,
+            created_at: UNIX_EPOCH,
+            started_at: None,
+            finished_at: None,
+            last_active_at: None,
+            pid: None,
+            isolation: None,
+        };
+        differences(&wish, have, &info, &Image::host())
+    }
+
+    #[test]
+    fn differences_of_fields_not_set_are_none() {
+        let have = SessionSpec::new().cpus(2.0).memory("1g").image("python").label("a", "b");
+        assert!(different(SessionSpec::new(), &have).is_empty());
+    }
+
+    #[test]
+    fn differences_of_equal_meaning_are_none() {
+        let have = SessionSpec::new().memory("1024m").shm("1m").label("l", "v");
+        let wish = SessionSpec::new()
+            .memory("1g")
+            .shm(1_u64 << 20)
+            .cpus(1.0)
+            .pids_max(512)
+            .user("root")
+            .cwd("/workspace")
+            .image("host")
+            .network(Network::Default)
+            .read_only_root(false)
+            .auto_stop(Limit::After(Duration::from_secs(60)))
+            .env("A", "1")
+            .label("l", "v");
+        assert_eq!(different(wish, &have), Vec::<String>::new());
+    }
+
+    #[test]
+    fn differences_name_fields_and_never_values() {
+        let wish = SessionSpec::new()
+            .memory("2g")
+            .image("python")
+            .env("A", "secret")
+            .env("B", "secret")
+            .mount(Mount::bind("/a", "/a"))
+            .auto_stop(Limit::Off)
+            .label("l", "w");
+        let mut found = different(wish, &SessionSpec::new());
+        found.sort();
+        let expected = ["auto_stop", "env.A", "env.B", "image", "labels.l", "memory", "mounts"];
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn merged_specs_take_the_upper_one_where_it_speaks() {
+        let base = SessionSpec::new().cpus(2.0).env("A", "1").entrypoint(["x"]);
+        let over = SessionSpec::new().env("A", "2").memory("1g").command(["y"]);
+        let spec = merged(&base, &over);
+        assert_eq!((spec.cpus, spec.env["A"].as_str()), (Some(2.0), "2"));
+        assert_eq!((spec.entrypoint, spec.command.unwrap().len()), (None, 1));
+    }
+}
