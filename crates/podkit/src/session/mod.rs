@@ -18,6 +18,8 @@ mod spec;
 mod tasks;
 
 pub(crate) use self::manager::SessionManager;
+#[cfg(feature = "blocking")]
+pub(crate) use self::scoped::{throw_away_key, throw_away_spec};
 pub use self::{
     close::CloseReport,
     exec::Exec,

@@ -29,11 +29,10 @@ impl SessionManager {
     #[expect(clippy::future_not_send, reason = "it is `Send` whenever the body is")]
     pub(crate) async fn scoped<T>(
         &self,
-        mut spec: SessionSpec,
+        spec: SessionSpec,
         body: impl AsyncFnOnce(&Session) -> Result<T>,
     ) -> Result<T> {
-        spec.idle_timeout.get_or_insert(Limit::After(LEFT_BEHIND));
-        let key = SessionKey::new(USER, random_id())?;
+        let (key, spec) = (throw_away_key()?, throw_away_spec(spec));
         let (alive, released) = oneshot::channel::<()>();
         let (closed, closing) = oneshot::channel();
         let (manager, owned_key) = (self.clone(), key.clone());
@@ -75,6 +74,17 @@ impl SessionManager {
         let Some(first) = failed.next() else { return Ok(()) };
         Err(failed.fold(first, crate::error::Error::with_cleanup))
     }
+}
+
+/// A key that nobody else has.
+pub(crate) fn throw_away_key() -> Result<SessionKey> {
+    SessionKey::new(USER, random_id())
+}
+
+/// A wish for a session that `gc` removes by itself if nobody else can any more.
+pub(crate) fn throw_away_spec(mut spec: SessionSpec) -> SessionSpec {
+    spec.idle_timeout.get_or_insert(Limit::After(LEFT_BEHIND));
+    spec
 }
 
 /// 128 bits that no two calls share: the hasher's keys are the system's randomness.

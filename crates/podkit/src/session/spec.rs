@@ -42,6 +42,17 @@ pub(super) fn merged(base: &SessionSpec, over: &SessionSpec) -> SessionSpec {
     spec
 }
 
+/// A wish for nothing but this image.
+impl From<Image> for SessionSpec {
+    fn from(image: Image) -> Self {
+        let spec = Self::new().image(image.to_string());
+        match image {
+            Image::Host { paths } => paths.into_iter().fold(spec, Self::host_path),
+            _ => spec,
+        }
+    }
+}
+
 /// Names of the fields that `wish` sets and the container has otherwise. Never a value.
 pub(super) fn differences(
     wish: &SessionSpec,
