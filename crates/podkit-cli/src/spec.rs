@@ -22,7 +22,7 @@ pub(crate) struct SpecArgs {
     cpus: Option<f64>,
 
     /// Most processes and threads [default: 512]
-    #[arg(long, value_name = "COUNT")]
+    #[arg(long, value_name = "COUNT", allow_negative_numbers = true)]
     pids: Option<u32>,
 
     /// Network: default, outbound, none, host, or names separated by commas

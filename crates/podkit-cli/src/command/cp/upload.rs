@@ -15,6 +15,9 @@ use super::{
 };
 use crate::command::files::Counted;
 
+/// Bits of a directory that the file calls make.
+const USUAL_MODE: u32 = 0o755;
+
 /// Copies a local file or directory to a path in the session.
 pub(super) async fn upload(copy: &mut Copy<'_>, from: &Path, to: &str) -> Result<()> {
     let name = base_name(&from.to_string_lossy());
@@ -142,8 +145,30 @@ async fn entry(copy: &mut Copy<'_>, at: &Open, name: &OsStr) -> Result<Option<Op
     Ok(None)
 }
 
+/// Makes a directory. Its bits are set by the image's own `chmod`, when they are not the usual ones:
+/// the file calls know no bits of directories.
 async fn make_directory(copy: &Copy<'_>, path: &str, mode: u32) -> Result<()> {
-    copy.files.make_dir_all_with(path, mode).await
+    copy.files.make_dir_all(path).await?;
+    if mode == USUAL_MODE {
+        return Ok(());
+    }
+    let argv = ["chmod", "--", &format!("{mode:o}"), path];
+    run(copy, argv).await.map_err(|error| {
+        Error::new(
+            error.kind(),
+            format!("the permissions of `{path}` were not copied"),
+        )
+        .with_source(error)
+    })
+}
+
+/// Runs a program of the image's as the user of the copy.
+async fn run<W: Into<Vec<u8>>>(copy: &Copy<'_>, argv: impl IntoIterator<Item = W>) -> Result<()> {
+    let mut exec = copy.session.exec(argv);
+    if let Some(user) = &copy.user {
+        exec = exec.user(user);
+    }
+    exec.await.and_then(podkit::ExecOutput::check).map(drop)
 }
 
 async fn file(copy: &mut Copy<'_>, file: fs::File, mode: u32, to: &str) -> Result<()> {
@@ -162,21 +187,13 @@ async fn link(copy: &Copy<'_>, local: &Path, target: Vec<u8>, path: String) -> R
         target,
         path.into_bytes(),
     ];
-    let mut exec = copy.session.exec(argv);
-    if let Some(user) = &copy.user {
-        exec = exec.user(user);
-    }
-    let context = |error: Error| {
+    run(copy, argv).await.map_err(|error| {
         Error::new(
             error.kind(),
             format!("the link `{}` was not copied", local.display()),
         )
         .with_source(error)
-    };
-    exec.await
-        .and_then(podkit::ExecOutput::check)
-        .map(drop)
-        .map_err(context)
+    })
 }
 
 fn local_error(path: &Path, error: io::Error) -> Error {

@@ -1,27 +1,27 @@
 //! The real binary, with a home and an engine state of its own for each test.
 
 use std::{
-    io::{Read as _, Write as _},
-    path::{Path, PathBuf},
+    io::{self, Write as _},
+    path::PathBuf,
     process::{Command, Output, Stdio},
     time::{Duration, Instant},
 };
 
 /// A private home; what is left in it is removed with it.
-pub struct Home {
+pub(crate) struct Home {
     directory: tempfile::TempDir,
 }
 
 /// How a run of podkit ended.
 #[derive(Debug)]
-pub struct Ran {
-    pub code: i32,
-    pub stdout: Vec<u8>,
-    pub stderr: String,
+pub(crate) struct Ran {
+    pub(crate) code: i32,
+    pub(crate) stdout: Vec<u8>,
+    pub(crate) stderr: String,
 }
 
 impl Home {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         // Below /var/tmp: the engine's layers cannot always lie on a tmpfs.
         Self {
             directory: tempfile::Builder::new()
@@ -31,12 +31,12 @@ impl Home {
         }
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
     /// Podkit with these words and an environment that holds nothing else.
-    pub fn command(&self, words: &[&str]) -> Command {
+    pub(crate) fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_podkit"));
         command
             .args(words)
@@ -53,12 +53,12 @@ impl Home {
         command
     }
 
-    pub fn run(&self, words: &[&str]) -> Ran {
+    pub(crate) fn run(&self, words: &[&str]) -> Ran {
         self.command(words).output().unwrap().into()
     }
 
     /// Runs podkit with these bytes as its input.
-    pub fn run_with(&self, words: &[&str], input: &[u8]) -> Ran {
+    pub(crate) fn run_with(&self, words: &[&str], input: &[u8]) -> Ran {
         let mut child = self
             .command(words)
             .stdin(Stdio::piped())
@@ -76,13 +76,13 @@ impl Home {
     }
 
     /// Runs podkit and expects code 0.
-    pub fn ok(&self, words: &[&str]) -> String {
+    pub(crate) fn ok(&self, words: &[&str]) -> String {
         let ran = self.run(words);
         assert_eq!(ran.code, 0, "{words:?}: {}", ran.stderr);
         ran.text()
     }
 
-    pub fn json(&self, words: &[&str]) -> serde_json::Value {
+    pub(crate) fn json(&self, words: &[&str]) -> serde_json::Value {
         serde_json::from_str(&self.ok(words)).unwrap()
     }
 }
@@ -103,12 +103,12 @@ impl Drop for Home {
 }
 
 impl Ran {
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8(self.stdout.clone()).unwrap()
     }
 
     /// The error of a run with `--json`.
-    pub fn error(&self) -> serde_json::Value {
+    pub(crate) fn error(&self) -> serde_json::Value {
         let value: serde_json::Value = serde_json::from_str(&self.stderr).expect(&self.stderr);
         value["error"].clone()
     }
@@ -131,7 +131,7 @@ impl From<Output> for Ran {
 }
 
 /// Waits until a condition holds.
-pub fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
+pub(crate) fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
     let began = Instant::now();
     while !condition() {
         assert!(
@@ -143,7 +143,7 @@ pub fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
 }
 
 /// Reads until the text appears.
-pub fn read_until(source: &mut impl std::io::Read, text: &str) {
+pub(crate) fn read_until(source: &mut impl io::Read, text: &str) {
     let (mut seen, mut byte) = (Vec::new(), [0]);
     while !seen.ends_with(text.as_bytes()) {
         assert_eq!(
@@ -154,11 +154,4 @@ pub fn read_until(source: &mut impl std::io::Read, text: &str) {
         );
         seen.extend(byte);
     }
-}
-
-/// Whether a file holds exactly these bytes.
-pub fn holds(path: &Path, bytes: &[u8]) -> bool {
-    let mut have = Vec::new();
-    std::fs::File::open(path).is_ok_and(|mut file| file.read_to_end(&mut have).is_ok())
-        && have == bytes
 }

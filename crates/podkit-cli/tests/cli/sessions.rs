@@ -1,10 +1,8 @@
 //! Listing, inspecting, stopping, closing, files and doctor, on the embedded engine.
 
-mod support;
-
 use std::{fs, os::unix::fs::PermissionsExt as _, process::Stdio};
 
-use support::{Home, wait_for};
+use crate::support::{Home, wait_for};
 
 #[test]
 fn list_and_inspect_show_what_there_is() {
@@ -96,7 +94,7 @@ fn close_ends_a_running_command() {
     home.ok(&["exec", "-q", "s", "true"]);
     let words = ["exec", "s", "-c", "echo ready; exec sleep 60"];
     let mut child = home.command(&words).stdout(Stdio::piped()).spawn().unwrap();
-    support::read_until(child.stdout.as_mut().unwrap(), "ready\n");
+    crate::support::read_until(child.stdout.as_mut().unwrap(), "ready\n");
     home.ok(&["close", "s"]);
     assert_eq!(child.wait().unwrap().code(), Some(143));
 }

@@ -1,10 +1,8 @@
 //! What needs no engine: help, mistakes, configuration, completions.
 
-mod support;
-
 use std::{fs, process::Stdio};
 
-use support::Home;
+use crate::support::Home;
 
 #[test]
 fn help_of_every_command_is_as_reviewed() {
