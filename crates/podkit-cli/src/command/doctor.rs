@@ -103,6 +103,7 @@ pub(super) async fn doctor(context: &Context) -> std::result::Result<Exit, Failu
 }
 
 async fn try_engine(checks: &mut Checks, podkit: &Podkit) {
+    checks.make("reach the engine", true, podkit.ping()).await;
     checks
         .make("list sessions", true, async {
             podkit.list().await.map(drop)

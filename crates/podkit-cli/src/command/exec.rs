@@ -110,7 +110,7 @@ pub(super) async fn attend(
     let input = handle.take_stdin();
     let result = pump::run(handle, input, &mut sink, signals).await?;
     if let Sink::Memory { stdout, stderr } = sink {
-        let value = result_json(context, session, &result, &stdout, &stderr);
+        let value = result_json(session, &result, &stdout, &stderr);
         context.output.text(&format!("{value:#}\n"))?;
     } else if !quiet {
         context.output.outcome(result.outcome);
@@ -170,18 +170,11 @@ pub(super) fn note_opened(
     }
 }
 
-fn result_json(
-    context: &Context,
-    session: &Session,
-    result: &ExecResult,
-    stdout: &[u8],
-    stderr: &[u8],
-) -> Value {
+fn result_json(session: &Session, result: &ExecResult, stdout: &[u8], stderr: &[u8]) -> Value {
     let mut object = Map::new();
     let mut put = |name: &str, value: Value| object.insert(name.to_owned(), value);
     put("session", session.key().to_string().into());
     put("container", session.container().as_str().into());
-    put("backend", context.settings.backend.as_str().into());
     put("opened", session.opened().as_str().into());
     put("outcome", result.outcome.as_str().into());
     put("code", result.outcome.code().into());
