@@ -63,6 +63,25 @@ static long tcp(char **argument) {
     return connect(fd, (struct sockaddr *)&address, sizeof address);
 }
 
+// Not an attack but its aim: listens on an abstract socket and a port, up to the end of its input.
+static long listen_until_end(char **argument) {
+    struct sockaddr_un name = {.sun_family = AF_UNIX};
+    size_t length = strlen(argument[0]);
+    memcpy(name.sun_path + 1, argument[0], length);
+    struct sockaddr_in port = {.sin_family = AF_INET, .sin_port = htons((unsigned short)atoi(argument[1]))};
+    port.sin_addr.s_addr = htonl(INADDR_ANY);
+    int local = socket(AF_UNIX, SOCK_STREAM, 0), remote = socket(AF_INET, SOCK_STREAM, 0);
+    socklen_t size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + length);
+    if (bind(local, (struct sockaddr *)&name, size) < 0 || listen(local, 8) < 0)
+        return -1;
+    if (bind(remote, (struct sockaddr *)&port, sizeof port) < 0 || listen(remote, 8) < 0)
+        return -1;
+    puts("ready");
+    fflush(stdout);
+    char byte;
+    return read(0, &byte, 1);
+}
+
 int main(int argc, char **argv) {
     static const struct attack attacks[] = {
         {"read_file", read_file},
@@ -73,6 +92,7 @@ int main(int argc, char **argv) {
         {"vm_socket", vm_socket},
         {"unix_socket", unix_socket},
         {"tcp", tcp},
+        {"listen", listen_until_end},
         {0},
     };
     return attack_main(attacks, argc, argv);

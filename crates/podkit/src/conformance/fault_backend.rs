@@ -1,0 +1,211 @@
+//! A backend that fails on request, around any other.
+
+use std::{
+    collections::BTreeMap,
+    fmt, future,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+
+use crate::{
+    ContainerId, Error, ErrorKind, Result,
+    backend::{
+        AgentStream, Backend, BackendRef, Capabilities, ContainerInfo, ContainerSpec, SweepReport,
+    },
+};
+
+/// A call of the [`Backend`] trait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[expect(missing_docs, reason = "named as the methods of the trait are")]
+pub enum Method {
+    Ping,
+    Create,
+    Start,
+    Stop,
+    Pause,
+    Resume,
+    Remove,
+    Inspect,
+    List,
+    Connect,
+    Logs,
+    Sweep,
+}
+
+impl Method {
+    /// Every method.
+    pub const ALL: &[Self] = &[
+        Self::Ping,
+        Self::Create,
+        Self::Start,
+        Self::Stop,
+        Self::Pause,
+        Self::Resume,
+        Self::Remove,
+        Self::Inspect,
+        Self::List,
+        Self::Connect,
+        Self::Logs,
+        Self::Sweep,
+    ];
+}
+
+/// How a call goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// It fails and has no effect.
+    Fail(ErrorKind),
+    /// It has its effect, and the answer is an error: a reply that was lost.
+    FailAfter(ErrorKind),
+    /// It never ends and has no effect: the caller's deadline drops it.
+    Hang,
+    /// It has its effect and never ends.
+    HangAfter,
+}
+
+/// When something goes wrong.
+#[derive(Clone, Copy, Debug)]
+struct Plan {
+    method: Method,
+    /// Calls of the method that still go well.
+    after: u32,
+    /// Calls that go wrong then.
+    times: u32,
+    fault: Fault,
+}
+
+/// Wraps a backend and lets chosen calls go wrong; all others pass.
+pub struct FaultBackend {
+    inner: BackendRef,
+    plans: Mutex<Vec<Plan>>,
+    fired: Mutex<BTreeMap<Method, u32>>,
+}
+
+impl fmt::Debug for FaultBackend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "FaultBackend({:?})", self.inner)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl FaultBackend {
+    /// Wraps a backend; nothing goes wrong yet.
+    #[must_use]
+    pub fn new(inner: BackendRef) -> Arc<Self> {
+        Arc::new(Self { inner, plans: Mutex::default(), fired: Mutex::default() })
+    }
+
+    /// Lets `times` calls of `method` go wrong, after `after` more that go well.
+    pub fn inject(&self, method: Method, after: u32, times: u32, fault: Fault) {
+        lock(&self.plans).push(Plan { method, after, times, fault });
+    }
+
+    /// Forgets what was to go wrong.
+    pub fn heal(&self) {
+        lock(&self.plans).clear();
+    }
+
+    /// How many calls of `method` went wrong.
+    #[must_use]
+    pub fn fired(&self, method: Method) -> u32 {
+        lock(&self.fired).get(&method).copied().unwrap_or_default()
+    }
+
+    /// The fault of this call, if it has one.
+    fn fault(&self, method: Method) -> Option<Fault> {
+        let mut plans = lock(&self.plans);
+        let plan = plans.iter_mut().find(|plan| plan.method == method && plan.times > 0)?;
+        if plan.after > 0 {
+            plan.after -= 1;
+            return None;
+        }
+        plan.times -= 1;
+        *lock(&self.fired).entry(method).or_default() += 1;
+        Some(plan.fault)
+    }
+
+    async fn pass<T: Send>(
+        &self,
+        method: Method,
+        call: impl Future<Output = Result<T>> + Send,
+    ) -> Result<T> {
+        let error = |kind| Error::new(kind, format!("injected into {method:?}"));
+        match self.fault(method) {
+            None => call.await,
+            Some(Fault::Fail(kind)) => Err(error(kind)),
+            Some(Fault::FailAfter(kind)) => {
+                call.await?;
+                Err(error(kind))
+            }
+            Some(Fault::Hang) => future::pending().await,
+            Some(Fault::HangAfter) => {
+                call.await?;
+                future::pending().await
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Backend for FaultBackend {
+    fn name(&self) -> &'static str {
+        self.inner.name()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.inner.capabilities()
+    }
+
+    async fn ping(&self) -> Result<()> {
+        self.pass(Method::Ping, self.inner.ping()).await
+    }
+
+    async fn create(&self, spec: &ContainerSpec) -> Result<ContainerId> {
+        self.pass(Method::Create, self.inner.create(spec)).await
+    }
+
+    async fn start(&self, id: &ContainerId) -> Result<()> {
+        self.pass(Method::Start, self.inner.start(id)).await
+    }
+
+    async fn stop(&self, id: &ContainerId, grace: Duration) -> Result<()> {
+        self.pass(Method::Stop, self.inner.stop(id, grace)).await
+    }
+
+    async fn pause(&self, id: &ContainerId) -> Result<()> {
+        self.pass(Method::Pause, self.inner.pause(id)).await
+    }
+
+    async fn resume(&self, id: &ContainerId) -> Result<()> {
+        self.pass(Method::Resume, self.inner.resume(id)).await
+    }
+
+    async fn remove(&self, id: &ContainerId) -> Result<()> {
+        self.pass(Method::Remove, self.inner.remove(id)).await
+    }
+
+    async fn inspect(&self, id: &ContainerId) -> Result<ContainerInfo> {
+        self.pass(Method::Inspect, self.inner.inspect(id)).await
+    }
+
+    async fn list(&self, labels: &BTreeMap<String, String>) -> Result<Vec<ContainerInfo>> {
+        self.pass(Method::List, self.inner.list(labels)).await
+    }
+
+    async fn connect(&self, id: &ContainerId) -> Result<AgentStream> {
+        self.pass(Method::Connect, self.inner.connect(id)).await
+    }
+
+    async fn logs(&self, id: &ContainerId, tail_bytes: u64) -> Result<Vec<u8>> {
+        self.pass(Method::Logs, self.inner.logs(id, tail_bytes)).await
+    }
+
+    async fn sweep(&self, min_age: Duration) -> Result<SweepReport> {
+        self.pass(Method::Sweep, self.inner.sweep(min_age)).await
+    }
+}
