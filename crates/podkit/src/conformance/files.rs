@@ -53,7 +53,7 @@ async fn files_modes_and_parents_are_as_asked(lab: Lab) {
     files.write("plain", "x").await.unwrap();
     assert_eq!(files.stat("plain").await.unwrap().mode & 0o777, 0o644);
     for mode in [0o600, 0o755, 0o777, 0o400] {
-        let options = WriteOptions::new().mode(mode);
+        let options = WriteOptions::new().with_mode(mode);
         files.write_with("m", options, b"x".as_slice()).await.unwrap();
         assert_eq!(files.stat("m").await.unwrap().mode & 0o7777, mode, "{mode:o}");
     }
@@ -62,7 +62,7 @@ async fn files_modes_and_parents_are_as_asked(lab: Lab) {
     assert_eq!(files.stat("m").await.unwrap().mode & 0o7777, 0o400);
     files.write("new/deep/er", "x").await.unwrap();
     assert_eq!(text(&session, "cat new/deep/er").await, "x");
-    let options = WriteOptions::new().parents(false);
+    let options = WriteOptions::new().with_parents(false);
     let result = files.write_with("other/deep", options, b"x".as_slice()).await;
     assert_kind(result, ErrorKind::NotFound, "no parents");
     assert_kind(files.write("plain/below", "x").await.map(drop), ErrorKind::InvalidInput, "below a file");

@@ -40,7 +40,7 @@ async fn files_links_out_of_the_container_stay_inside(lab: Lab) {
     let outside = format!("/workspace/../../../..{path}");
     assert!(files.read(&outside).await.is_err(), "dots led out");
     for link in ["absolute", "up", "magic", "own"] {
-        let options = WriteOptions::new().parents(true);
+        let options = WriteOptions::new().with_parents(true);
         let _ = files.write_with(link, options, b"overwritten".as_slice()).await;
     }
     assert_eq!(std::fs::read(&secret).unwrap(), b"of the host");

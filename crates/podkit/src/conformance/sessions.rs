@@ -136,7 +136,7 @@ async fn session_info_tells_what_is_known(lab: Lab) {
     assert!(info.created_at >= before && info.created_at <= std::time::SystemTime::now() + BOUND);
     assert!(info.started_at.is_some() && info.stop_cause.is_none() && !info.config_lost);
     assert_eq!(info.isolation, lab.podkit().capabilities().isolation);
-    let restored = info.spec.as_ref().unwrap();
+    let restored = &info.spec;
     assert_eq!(restored.env.get("TOKEN").map(String::as_str), Some("hunter2"));
     assert_eq!(restored.labels.get("team").map(String::as_str), Some("blue"));
     assert!(!format!("{info:?}").contains("hunter2"), "a value of the environment is shown");
@@ -159,7 +159,7 @@ async fn session_gc_removes_the_idle_and_spares_the_rest(lab: Lab) {
     assert_eq!((report.removed.len(), report.kept), (0, 0));
     lab.open("old").await;
     eventually("the session is idle", || async {
-        let options = GcOptions::new().idle(Duration::from_millis(100)).dry_run(true);
+        let options = GcOptions::new().with_idle(Duration::from_millis(100)).with_dry_run(true);
         let report = lab.podkit().gc(options).await.unwrap();
         (report.removed.len() == 1).then_some(())
     })
@@ -169,11 +169,11 @@ async fn session_gc_removes_the_idle_and_spares_the_rest(lab: Lab) {
     assert_eq!(lab.podkit().list().await.unwrap().len(), 2, "a dry run removes nothing");
     let report = lab.podkit().gc(sweep_only()).await.unwrap();
     assert_eq!((report.removed.len(), report.kept), (0, 2), "nothing goes without an idle time");
-    let report = lab.podkit().gc(GcOptions::new().idle(Duration::from_secs(3600))).await.unwrap();
+    let report = lab.podkit().gc(GcOptions::new().with_idle(Duration::from_secs(3600))).await.unwrap();
     assert_eq!((report.removed.len(), report.kept), (0, 2));
     let stranger = lab.stranger().await;
     let report = eventually("the idle session is removed", || async {
-        let report = stranger.gc(GcOptions::new().idle(Duration::from_millis(50))).await.unwrap();
+        let report = stranger.gc(GcOptions::new().with_idle(Duration::from_millis(50))).await.unwrap();
         (!report.removed.is_empty()).then_some(report)
     })
     .await;

@@ -48,7 +48,7 @@ async fn session_of_another_prefix_is_untouched(lab: Lab) {
     let ours = lab.open("a").await;
     assert_ne!(ours.container(), theirs.container());
     assert_eq!(lab.podkit().list().await.unwrap().len(), 1);
-    lab.podkit().gc(GcOptions::new().idle(Duration::from_nanos(1))).await.unwrap();
+    lab.podkit().gc(GcOptions::new().with_idle(Duration::from_nanos(1))).await.unwrap();
     assert_eq!(other.list().await.unwrap().len(), 1, "gc took another prefix's session");
     lab.podkit().close(&key("a")).await.unwrap();
     assert_eq!(theirs.exec(["echo", "hi"]).await.unwrap().stdout, b"hi\n");
@@ -67,7 +67,7 @@ async fn session_is_restored_by_another_manager(lab: Lab) {
     let stranger = lab.stranger().await;
     let session = stranger.open(&key("a")).await.unwrap();
     assert!(!session.config_lost());
-    assert_eq!(session.info().await.unwrap().spec.as_ref(), Some(&spec));
+    assert_eq!(session.info().await.unwrap().spec, spec);
     assert_eq!(session.files().read("note").await.unwrap(), b"x");
     // The real configuration counts, not the default of whoever comes.
     assert_kind(
@@ -87,7 +87,7 @@ async fn session_removed_from_outside_is_made_anew(lab: Lab) {
     assert_eq!(session.exec(["echo", "hi"]).await.unwrap().stdout, b"hi\n");
     assert_ne!(session.boot_token().await.unwrap(), token);
     let info = session.info().await.unwrap();
-    let spec = info.spec.as_ref().unwrap();
+    let spec = &info.spec;
     assert_eq!(spec.env.get("A").map(String::as_str), Some("1"), "the known configuration is used");
     lab.backend().remove(session.container()).await.unwrap();
     session.files().write("f", "x").await.unwrap();

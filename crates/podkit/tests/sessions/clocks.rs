@@ -1,0 +1,104 @@
+//! Expiry and collection.
+
+use std::time::{Duration, SystemTime};
+
+use podkit::{GcOptions, Limit, Opened, SessionKey, SessionSpec, container::ContainerState};
+
+use super::engine::Engine;
+
+fn key() -> SessionKey {
+    SessionKey::new("bob", "123").unwrap()
+}
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+#[tokio::test]
+async fn gc_without_an_idle_time_removes_only_what_its_own_clock_ended() {
+    let engine = Engine::new();
+    let podkit = engine.podkit().await;
+    podkit.session("bob", "plain").await.unwrap();
+    let short = SessionSpec::new().idle_timeout(Limit::After(Duration::from_nanos(1)));
+    podkit.session("bob", "123").spec(short).await.unwrap();
+    let long = SessionSpec::new().idle_timeout(Limit::After(HOUR));
+    podkit.session("bob", "long").spec(long).await.unwrap();
+
+    let dry = engine.podkit().await.gc(GcOptions::new().with_dry_run(true)).await.unwrap();
+    assert_eq!((dry.removed.as_slice(), dry.kept), ([key()].as_slice(), 2));
+    assert_eq!((podkit.list().await.unwrap().len(), engine.count("sweep")), (3, 0));
+
+    let report = engine.podkit().await.gc(GcOptions::new()).await.unwrap();
+    assert_eq!((report.removed.as_slice(), report.kept), ([key()].as_slice(), 2));
+    assert!(report.failed.is_empty());
+    assert_eq!((podkit.list().await.unwrap().len(), engine.count("sweep")), (2, 1));
+}
+
+#[tokio::test]
+async fn gc_counts_a_running_command_as_activity() {
+    let engine = Engine::new();
+    let podkit = engine.podkit().await;
+    let session = podkit.session("bob", "123").await.unwrap();
+    let handle = session.exec(["cat"]).stdin_stream().stream().await.unwrap();
+    let idle = GcOptions::new().with_idle(Duration::from_secs(1));
+    let report = engine.podkit().await.gc(idle).await.unwrap();
+    assert_eq!((report.removed.len(), report.kept), (0, 1));
+    handle.kill();
+    let _ended = handle.wait().await.unwrap();
+}
+
+#[tokio::test]
+async fn gc_removes_idle_sessions_whether_they_run_or_not() {
+    let engine = Engine::new();
+    let podkit = engine.podkit().await;
+    podkit.session("bob", "123").await.unwrap();
+    podkit.session("bob", "stopped").await.unwrap();
+    let stopped = SessionKey::new("bob", "stopped").unwrap();
+    podkit.stop(&stopped, Duration::ZERO).await.unwrap();
+    let report = podkit.gc(GcOptions::new().with_idle(HOUR)).await.unwrap();
+    assert_eq!((report.removed.len(), report.kept), (0, 2));
+    let report = podkit.gc(GcOptions::new().with_idle(Duration::ZERO)).await.unwrap();
+    assert_eq!((report.removed.len(), report.kept), (2, 0));
+    assert!(podkit.list().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn gc_spares_containers_that_are_being_made() {
+    let engine = Engine::new();
+    let podkit = engine.podkit().await;
+    podkit.session("bob", "123").await.unwrap();
+    engine.set_edit(|info| info.state = ContainerState::Created);
+    let idle = GcOptions::new().with_idle(Duration::ZERO);
+    let report = podkit.gc(idle).await.unwrap();
+    assert_eq!((report.removed.len(), report.kept), (0, 1));
+    engine.set_edit(|info| {
+        info.state = ContainerState::Created;
+        info.created_at = SystemTime::now() - Duration::from_secs(601);
+    });
+    assert_eq!(podkit.gc(idle).await.unwrap().removed, [key()]);
+}
+
+#[tokio::test]
+async fn gc_of_an_open_session_lets_its_handle_recover() {
+    let engine = Engine::new();
+    let podkit = engine.podkit().await;
+    let session = podkit.session("bob", "123").await.unwrap();
+    podkit.gc(GcOptions::new().with_idle(Duration::ZERO)).await.unwrap();
+    session.exec(["true"]).await.unwrap().check().unwrap();
+    assert_eq!(session.opened(), Opened::Recovered);
+}
+
+#[tokio::test]
+async fn looking_is_no_activity_and_touching_is() {
+    let engine = Engine::new();
+    let podkit = engine.podkit().await;
+    let session = podkit.session("bob", "123").await.unwrap();
+    let active = async || podkit.inspect(&key()).await.unwrap().last_active_at.unwrap();
+    let first = active().await;
+    // Milliseconds are rounded both ways, so that looks may differ by a few.
+    let later = super::wait_for("time", async || {
+        (first.elapsed().unwrap() > Duration::from_millis(50)).then_some(())
+    });
+    later.await;
+    assert!(active().await < first + Duration::from_millis(30));
+    session.touch().await.unwrap();
+    assert!(active().await > first + Duration::from_millis(30));
+}

@@ -1,0 +1,171 @@
+//! Clients in processes of their own: the test program, started again with `worker` as its first
+//! argument, takes commands line by line and answers each with one line.
+
+use std::{
+    io::{BufRead, BufReader, Write},
+    path::{Path, PathBuf},
+    process::{Child, ChildStdin, ChildStdout, Command, ExitCode, Stdio},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use podkit::{GcOptions, Outcome, Podkit, Result};
+
+use super::{block_on, podkit_at};
+
+/// A client process, as the test sees it. It is killed when this value is dropped.
+#[derive(Debug)]
+pub struct Worker {
+    child: Child,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+}
+
+impl Worker {
+    /// Starts a client whose engine keeps its state below `place`.
+    pub fn start(place: &Path) -> Self {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .arg("worker")
+            .arg(place)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (input, output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        let mut worker = Self { child, input, output: BufReader::new(output) };
+        assert_eq!(worker.answer(), "ready");
+        worker
+    }
+
+    /// Sends a command.
+    pub fn tell(&mut self, command: &str) {
+        writeln!(self.input, "{command}").unwrap();
+    }
+
+    /// Waits for the answer to a command; empty when the worker is dead.
+    pub fn answer(&mut self) -> String {
+        let mut line = String::new();
+        self.output.read_line(&mut line).unwrap();
+        line.trim_end().to_owned()
+    }
+
+    /// Sends a command and waits for its answer.
+    pub fn ask(&mut self, command: &str) -> String {
+        self.tell(command);
+        self.answer()
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Kills it as the kernel would, and waits for its end.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Waits for its end, and tells the signal that killed it.
+    pub fn wait_for_signal(&mut self) -> Option<i32> {
+        use std::os::unix::process::ExitStatusExt;
+        self.child.wait().unwrap().signal()
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// An instant a little ahead, as an argument: the barrier that all workers start from.
+pub fn soon() -> u128 {
+    (SystemTime::now() + Duration::from_millis(4)).duration_since(UNIX_EPOCH).unwrap().as_nanos()
+}
+
+/// Works as a client when the program was started as one.
+pub fn main_if_asked(extra: fn(&Path, &[&str]) -> Option<String>) -> Option<ExitCode> {
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next()? != "worker" {
+        return None;
+    }
+    let place = PathBuf::from(arguments.next()?);
+    block_on(serve(&place, extra));
+    Some(ExitCode::SUCCESS)
+}
+
+async fn serve(place: &Path, extra: fn(&Path, &[&str]) -> Option<String>) {
+    let podkit = podkit_at(place).await;
+    say("ready");
+    for line in std::io::stdin().lines() {
+        let line = line.unwrap();
+        let words: Vec<&str> = line.split(' ').collect();
+        let answer = match words.as_slice() {
+            ["open", session, at] => tell(open(&podkit, session, at).await),
+            ["close", session, at] => {
+                wait_until(at);
+                tell(podkit.close_by_name(session).await.map(|report| format!("{:?}", report.existed)))
+            }
+            ["gc", at] => {
+                wait_until(at);
+                let options = GcOptions::new().with_idle(Duration::from_secs(600));
+                tell(podkit.gc(options).await.map(|report| format!("{}", report.failed.len())))
+            }
+            words => match extra(place, words) {
+                Some(answer) => answer,
+                None => panic!("no such command: {line}"),
+            },
+        };
+        say(&answer);
+    }
+}
+
+/// Shorter ways to sessions of the one test user.
+trait ByName {
+    async fn close_by_name(&self, session: &str) -> Result<podkit::CloseReport>;
+}
+
+impl ByName for Podkit {
+    async fn close_by_name(&self, session: &str) -> Result<podkit::CloseReport> {
+        self.close(&podkit::SessionKey::new("u", session)?).await
+    }
+}
+
+fn say(line: &str) {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{line}").unwrap();
+    out.flush().unwrap();
+}
+
+fn tell(result: Result<String>) -> String {
+    match result {
+        Ok(text) => format!("ok {text}"),
+        Err(error) => format!("error {} {error:?}", error.kind()).replace('\n', " "),
+    }
+}
+
+/// All workers leave this at the same time.
+fn wait_until(nanoseconds: &str) {
+    let at = UNIX_EPOCH + Duration::from_nanos(nanoseconds.parse().unwrap());
+    while SystemTime::now() < at {
+        std::hint::spin_loop();
+    }
+}
+
+/// Opens a session, runs a command in it and returns its boot token. A command that another
+/// process ended by closing the session is run again.
+async fn open(podkit: &Podkit, name: &str, at: &str) -> Result<String> {
+    wait_until(at);
+    let session = podkit.session("u", name).await?;
+    for _ in 0..8 {
+        let output = session.exec(["echo", "hi"]).await?;
+        match output.outcome {
+            Outcome::SessionClosed => continue,
+            outcome => assert_eq!(outcome, Outcome::Exited(0)),
+        }
+        assert_eq!(output.stdout, b"hi\n");
+        let token = session.boot_token().await?;
+        return Ok(token.iter().map(|byte| format!("{byte:02x}")).collect());
+    }
+    panic!("the session was closed eight times");
+}
