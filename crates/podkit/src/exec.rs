@@ -113,7 +113,7 @@ impl ExecRequest {
 ///
 /// # Errors
 /// `InvalidInput`, naming the variable and never its value.
-pub fn check_env(name: &str, value: &str) -> Result<()> {
+pub(crate) fn check_env(name: &str, value: &str) -> Result<()> {
     if name.is_empty() || name.contains(['=', '\0']) {
         return Err(Error::invalid_input(format!("{name:?} is not a name of a variable")));
     }

@@ -7,10 +7,10 @@ use sha2::{Digest, Sha256};
 use crate::error::{Error, Result};
 
 /// Longest user or session id, in bytes.
-pub const MAX_ID_BYTES: usize = 128;
+pub(crate) const MAX_ID_BYTES: usize = 128;
 
 /// Longest container name.
-pub const MAX_NAME_BYTES: usize = 63;
+pub(crate) const MAX_NAME_BYTES: usize = 63;
 
 /// An engine's handle of a container: its name, or the engine's own id.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -253,7 +253,7 @@ impl fmt::Display for SessionKey {
 
 /// Encodes what is outside `[A-Za-z0-9._@+=-]`.
 #[must_use]
-pub fn percent_encode(text: &str) -> String {
+pub(crate) fn percent_encode(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || b"._@+=-".contains(&byte) {

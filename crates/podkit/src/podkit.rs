@@ -133,7 +133,6 @@ impl Podkit {
     /// # Ok(())
     /// # }
     /// ```
-    #[expect(clippy::future_not_send, reason = "it is `Send` whenever the body is")]
     pub async fn scoped<T>(
         &self,
         spec: impl Into<SessionSpec>,

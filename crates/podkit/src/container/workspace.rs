@@ -59,7 +59,7 @@ pub(super) fn make(base: &Path, parts: [&str; 3]) -> Result<()> {
             Err(error) => return Err(failed(&path, error.into())),
         };
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-        at = openat2(&at, part, open | OFlags::NOFOLLOW, Mode::empty(), resolve)
+        at = openat2(&at, part, open, Mode::empty(), resolve)
             .map_err(|error| failed(&path, error.into()))?;
         if made && index == last {
             // Whatever the umask is: the container's other users enter it too.

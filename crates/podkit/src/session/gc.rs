@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use futures::{StreamExt, stream};
 use tracing::{Instrument, info, info_span};
 
-use super::{info::active_at, labels, manager::SessionManager};
+use super::{labels, manager::SessionManager};
 use crate::{
     config::Limit,
     container::{ContainerInfo, ContainerState, SweepReport},
@@ -151,8 +151,7 @@ impl SessionManager {
     }
 
     async fn judge(&self, info: &ContainerInfo, options: GcOptions) -> Result<Verdict> {
-        let now = SystemTime::now();
-        let since = |then: SystemTime| now.duration_since(then).unwrap_or_default();
+        let since = |then: SystemTime| SystemTime::now().duration_since(then).unwrap_or_default();
         if info.state == ContainerState::Removing {
             return Ok(Verdict::Keep);
         }
@@ -164,26 +163,28 @@ impl SessionManager {
         let Some(limit) = own.into_iter().chain(options.idle).min() else {
             return Ok(Verdict::Keep);
         };
-        let last = match self.last_active(info).await {
-            Ok(last) => last,
+        let idle = match self.idle(info).await {
+            Ok(idle) => idle,
             Err(_) if self.containers().find(&info.id).await?.is_none() => {
                 return Ok(Verdict::Gone);
             }
             Err(error) => return Err(error),
         };
-        Ok(if since(last) >= limit { Verdict::Remove } else { Verdict::Keep })
+        Ok(if idle.is_some_and(|idle| idle >= limit) { Verdict::Remove } else { Verdict::Keep })
     }
 
-    /// The agent knows while it runs; what the engine recorded counts when it does not.
-    async fn last_active(&self, info: &ContainerInfo) -> Result<SystemTime> {
+    /// Time since the last activity; none while a command runs. The agent knows while it lives;
+    /// what the engine recorded counts when it does not.
+    async fn idle(&self, info: &ContainerInfo) -> Result<Option<Duration>> {
         if info.state == ContainerState::Running {
             let status = self.containers().status(info).await?;
-            return Ok(active_at(&status).unwrap_or(info.created_at));
+            let idle = Duration::from_millis(status.idle_ms);
+            return Ok((status.running_execs == 0).then_some(idle));
         }
-        let known = [info.last_active_at, info.started_at];
-        let known = known.into_iter().flatten().max();
-        // A container that stopped by its clock was last active before that; one that was stopped
-        // by somebody counts from then when nothing else is known.
-        Ok(known.or(info.finished_at).unwrap_or(info.created_at))
+        // A container that stopped by its clock was last active before that. When it ended counts
+        // only when nothing else is known.
+        let known = info.last_active_at.max(info.started_at).or(info.finished_at);
+        let last = known.unwrap_or(info.created_at);
+        Ok(Some(SystemTime::now().duration_since(last).unwrap_or_default()))
     }
 }

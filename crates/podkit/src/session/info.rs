@@ -192,7 +192,7 @@ impl SessionManager {
 }
 
 /// When the agent was last active, in this process' time.
-pub(super) fn active_at(status: &podkit_agent::AgentStatus) -> Option<SystemTime> {
+fn active_at(status: &podkit_agent::AgentStatus) -> Option<SystemTime> {
     let idle_ms = if status.running_execs > 0 { 0 } else { status.idle_ms };
     SystemTime::now().checked_sub(Duration::from_millis(idle_ms))
 }

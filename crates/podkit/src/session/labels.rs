@@ -92,7 +92,11 @@ pub(super) fn owner(prefix: &Prefix, info: &ContainerInfo) -> Option<SessionKey>
 /// The wish that the container was made from, with the environment from the engine's own record.
 /// `None` when it does not parse: of another version, or tampered with.
 pub(super) fn config(info: &ContainerInfo) -> Option<SessionSpec> {
-    let text = info.labels.get(CONFIG).filter(|text| text.len() <= MAX_BYTES)?;
+    let text = info.labels.get(CONFIG)?;
+    // An array would parse as well: field by field.
+    if text.len() > MAX_BYTES || !text.starts_with('{') {
+        return None;
+    }
     let mut spec: SessionSpec = serde_json::from_str(text).ok()?;
     for (name, value) in &mut spec.env {
         value.clone_from(info.env.get(name)?);

@@ -30,8 +30,9 @@ use crate::{
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
-/// How often one opening starts a container that ends again by itself.
-const STARTS: u32 = 3;
+/// How often one opening starts a container that was killed again: by a closer, most likely, whose
+/// removal is under way, so that it is worth looking again.
+const STARTS: u32 = 20;
 
 /// How often one opening meets an agent that does not answer, of a container that runs.
 const UNREACHABLE: u32 = 3;
@@ -424,11 +425,7 @@ impl<'a> Opening<'a> {
         let missing = error.kind() == ErrorKind::NotFound;
         let found = if missing { containers.find(&info.id).await? } else { None };
         if found.is_some_and(|found| found.created_at == info.created_at) {
-            // Something of the container's is missing, not the container.
-            return Err(Error::new(ErrorKind::Unexpected, "the container cannot be started")
-                .with_container(&info.id)
-                .with_source(error)
-                .with_hint("close the session; opening it again makes a fresh container"));
+            return Err(unstartable(&info.id, error));
         }
         Err(error)
     }
@@ -442,13 +439,10 @@ impl<'a> Opening<'a> {
                 .with_container(&info.id)
                 .with_hint("close the session; opening it again makes a fresh container"));
         }
-        let by_itself =
-            !matches!(info.stop_cause, Some(StopCause::Requested | StopCause::AutoStop));
-        if self.starts > 0 && by_itself {
-            let main_ended = info.stop_cause == Some(StopCause::MainExited);
-            if main_ended || self.starts >= STARTS {
-                return Err(self.ended_at_once(info).await);
-            }
+        let main_ended = info.stop_cause == Some(StopCause::MainExited);
+        let ended = info.state == ContainerState::Exited && self.starts > 0;
+        if ended && (main_ended || self.starts >= STARTS) {
+            return Err(self.ended_at_once(info).await);
         }
         self.starts += 1;
         Ok(())
@@ -532,6 +526,7 @@ impl<'a> Opening<'a> {
             }
             _ => {}
         }
+        let error = if vanished(&error) { unstartable(id, error) } else { error };
         match containers.remove(id).await {
             Ok(()) => Err(error),
             Err(failure) => Err(error.with_cleanup(failure)),
@@ -577,6 +572,14 @@ impl<'a> Opening<'a> {
             self.opened = opened;
         }
     }
+}
+
+/// Something of the container's is missing, not the container.
+fn unstartable(id: &ContainerId, error: Error) -> Error {
+    Error::new(ErrorKind::Unexpected, "the container cannot be started")
+        .with_container(id)
+        .with_source(error)
+        .with_hint("close the session; opening it again makes a fresh container")
 }
 
 /// Whether the container went away under a call, so that looking again tells what to do.

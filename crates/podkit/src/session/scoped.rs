@@ -26,7 +26,6 @@ const LEFT_BEHIND: Duration = Duration::from_secs(600);
 impl SessionManager {
     /// Opens a session of its own, lends it to `body`, and closes it: when the body is done, fails,
     /// panics or is dropped.
-    #[expect(clippy::future_not_send, reason = "it is `Send` whenever the body is")]
     pub(crate) async fn scoped<T>(
         &self,
         spec: SessionSpec,
