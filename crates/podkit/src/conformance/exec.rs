@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::{
-    cases,
+    table,
     lab::{Lab, eventually, shell, text},
 };
 use crate::{ExecEvent, ExecHandle, ExecRequest, ExecResult, Outcome, Session, SessionSpec};
 
-cases!["exec":
+table!["exec":
     Containers exec_echo_is_captured,
     Containers exec_with_exit_codes_is_ok_and_keeps_them,
     Programs exec_arguments_arrive_as_they_are,

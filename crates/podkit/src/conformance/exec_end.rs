@@ -3,13 +3,13 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    cases,
+    table,
     exec::{process_count, wait_for_output},
     lab::{Lab, eventually, shell, text},
 };
 use crate::{ExecEvent, Limit, Outcome, Session, SessionSpec};
 
-cases!["exec":
+table!["exec":
     Programs exec_output_over_its_limit_is_cut_and_flagged,
     Programs exec_timeout_keeps_partial_output,
     Programs exec_timeout_kills_what_left_the_session,

@@ -4,12 +4,12 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    Fault, FaultBackend, Method, cases,
+    Fault, FaultBackend, Method, table,
     lab::{Lab, key},
 };
 use crate::{Deadlines, ErrorKind, GcOptions, Podkit, Result};
 
-cases!["faults":
+table!["faults":
     Containers fault_while_opening_is_typed_and_leaves_no_orphan,
     Containers fault_while_reconnecting_is_typed_and_passes,
     Containers fault_in_exec_after_removal_is_typed_and_passes,

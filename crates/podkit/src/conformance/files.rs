@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use super::{
-    cases,
+    table,
     lab::{Lab, assert_kind, eventually, shell, text},
 };
 use crate::{ErrorKind, FileKind, SessionSpec, WriteOptions};
 
-cases!["files":
+table!["files":
     Containers files_write_then_read_is_the_same,
     Programs files_binary_survives_in_every_length,
     Programs files_modes_and_parents_are_as_asked,

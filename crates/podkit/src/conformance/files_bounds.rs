@@ -5,12 +5,12 @@ use std::time::Duration;
 use tokio::io::AsyncReadExt;
 
 use super::{
-    cases,
+    table,
     lab::{Lab, assert_kind, text},
 };
 use crate::{ErrorKind, Mount, SessionSpec, Workspace, WriteOptions};
 
-cases!["files":
+table!["files":
     Programs files_links_out_of_the_container_stay_inside,
     Programs files_special_files_are_typed_and_never_hang,
     Programs files_large_stream_is_bounded_and_equal,

@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use super::{
-    cases,
+    table,
     lab::{Lab, assert_kind, shell},
 };
 use crate::{
     ErrorKind, ExecRequest, Limit, Mount, Network, Outcome, Prefix, SessionKey, SessionSpec,
 };
 
-cases!["exec":
+table!["exec":
     Containers input_bad_ids_are_invalid,
     Containers input_bad_specs_are_refused_before_anything_is_made,
     Containers input_bad_commands_are_invalid,

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use super::{
     attacks::ATTACKS,
-    cases,
+    table,
     exec::wait_for_output,
     lab::{Lab, shell, text},
     stage::{Stage, last_word},
 };
 use crate::{ExecOutput, Isolation, Mount, Network, Outcome, Session, SessionSpec};
 
-cases!["isolation":
+table!["isolation":
     Attacks isolation_attacks_are_refused,
     Programs isolation_status_of_a_command_is_hardened,
     Programs isolation_relaxations_are_named_and_work,

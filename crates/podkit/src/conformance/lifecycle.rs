@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    cases,
+    table,
     lab::{BOUND, Lab, assert_kind},
 };
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
     container::ContainerRequest,
 };
 
-cases!["lifecycle":
+table!["lifecycle":
     Containers container_goes_through_its_states,
     Containers container_create_twice_is_already_exists,
     Containers container_created_by_many_at_once_is_one,

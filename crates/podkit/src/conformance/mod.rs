@@ -167,7 +167,7 @@ pub fn cases() -> impl Iterator<Item = &'static Case> {
 }
 
 /// A table of cases: what each needs, and the function that is its body and its name.
-macro_rules! cases {
+macro_rules! table {
     ($theme:literal: $($needs:ident $case:ident),* $(,)?) => {
         pub(super) const CASES: &[super::Case] = &[$(super::Case {
             theme: $theme,
@@ -177,4 +177,4 @@ macro_rules! cases {
         }),*];
     };
 }
-use cases;
+use table;

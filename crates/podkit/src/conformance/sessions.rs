@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    cases,
+    table,
     lab::{BOUND, Lab, assert_kind, eventually, key, sweep_only, text},
 };
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
     backend::{ContainerState, StopCause},
 };
 
-cases!["sessions":
+table!["sessions":
     Containers session_opens_once_and_reconnects,
     Containers session_without_create_is_not_found,
     Containers session_stopped_starts_again_with_its_files,

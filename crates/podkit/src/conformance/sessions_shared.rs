@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    cases,
+    table,
     lab::{Lab, assert_kind, key, text},
 };
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
     backend::ContainerState,
 };
 
-cases!["sessions":
+table!["sessions":
     Containers session_opened_by_many_at_once_is_one,
     Containers session_of_another_prefix_is_untouched,
     Containers session_is_restored_by_another_manager,

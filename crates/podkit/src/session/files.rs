@@ -7,7 +7,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::{handle::Session, slot::Live};
 use crate::{
-    agent::{FileEntry, FileReader, FileWriter},
+    agent::{AgentClient, FileEntry, FileReader, FileWriter},
     error::{Error, ErrorKind, Result},
 };
 
@@ -52,7 +52,11 @@ pub struct WriteOptions {
 
 impl Default for WriteOptions {
     fn default() -> Self {
-        Self { mode: None, parents: true, append: false }
+        Self {
+            mode: None,
+            parents: true,
+            append: false,
+        }
     }
 }
 
@@ -87,7 +91,10 @@ impl WriteOptions {
 
 impl Files {
     pub(super) const fn new(session: Session) -> Self {
-        Self { session, user: String::new() }
+        Self {
+            session,
+            user: String::new(),
+        }
     }
 
     /// Acts as another user than the session's.
@@ -136,10 +143,9 @@ impl Files {
         offset: u64,
         limit: Option<u64>,
     ) -> Result<FileReader> {
-        let (path, user) = (Live::path(path)?, &self.user);
-        let read = async |client: &crate::agent::AgentClient| {
-            client.read(&path, user, offset, limit).await
-        };
+        let (path, user) = (&Live::path(path)?, &self.user);
+        let read =
+            |client: AgentClient| async move { client.read(path, user, offset, limit).await };
         self.session.ask("read file", read).await
     }
 
@@ -160,7 +166,8 @@ impl Files {
     /// # Errors
     /// `PermissionDenied`, `LimitExceeded` for a full disk.
     pub async fn append(&self, path: &str, bytes: impl Into<Bytes>) -> Result<()> {
-        self.put(path, WriteOptions::new().with_append(true), bytes.into()).await
+        self.put(path, WriteOptions::new().with_append(true), bytes.into())
+            .await
     }
 
     /// Writes what `source` gives, of any size; returns the number of bytes.
@@ -189,7 +196,10 @@ impl Files {
             let sent = writer.write_all(chunk.split().freeze()).await;
             sent.map_err(|error| named(error, "write file", &live))?;
         }
-        writer.finish().await.map_err(|error| named(error, "write file", &live))?;
+        writer
+            .finish()
+            .await
+            .map_err(|error| named(error, "write file", &live))?;
         Ok(written)
     }
 
@@ -198,8 +208,8 @@ impl Files {
     /// # Errors
     /// `NotFound`, `PermissionDenied`; `InvalidInput` for a file.
     pub async fn list(&self, path: &str) -> Result<Vec<FileEntry>> {
-        let (path, user) = (Live::path(path)?, &self.user);
-        let list = async |client: &crate::agent::AgentClient| client.list(&path, user).await;
+        let (path, user) = (&Live::path(path)?, &self.user);
+        let list = |client: AgentClient| async move { client.list(path, user).await };
         let mut entries = self.session.ask("list directory", list).await?;
         entries.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(entries)
@@ -210,9 +220,8 @@ impl Files {
     /// # Errors
     /// `NotFound`, `PermissionDenied`.
     pub async fn stat(&self, path: &str) -> Result<FileEntry> {
-        let (path, user) = (Live::path(path)?, &self.user);
-        let stat =
-            async |client: &crate::agent::AgentClient| client.stat(&path, user, false).await;
+        let (path, user) = (&Live::path(path)?, &self.user);
+        let stat = |client: AgentClient| async move { client.stat(path, user, false).await };
         self.session.ask("stat file", stat).await
     }
 
@@ -250,7 +259,9 @@ impl Files {
     /// `NotFound`, `PermissionDenied`, `AlreadyExists` for a directory that is not empty.
     pub async fn rename(&self, from: &str, to: &str) -> Result<()> {
         let (from, to) = (Live::path(from)?, Live::path(to)?);
-        self.once("rename file", async |client| client.rename(&from, &to, &self.user).await).await
+        let live = self.session.usable().await?;
+        let renamed = live.client.rename(&from, &to, &self.user).await;
+        renamed.map_err(|error| named(error, "rename file", &live))
     }
 
     /// Removes a file, a link, or an empty directory.
@@ -258,8 +269,7 @@ impl Files {
     /// # Errors
     /// `NotFound`, `PermissionDenied`, `InvalidInput` for a directory that is not empty.
     pub async fn remove(&self, path: &str) -> Result<()> {
-        let path = Live::path(path)?;
-        self.once("remove file", async |client| client.remove(&path, &self.user, false).await).await
+        self.take_away(path, false).await
     }
 
     /// Removes a directory with all that is in it; links are not followed.
@@ -267,17 +277,21 @@ impl Files {
     /// # Errors
     /// `NotFound`, `PermissionDenied`.
     pub async fn remove_all(&self, path: &str) -> Result<()> {
-        let path = Live::path(path)?;
-        self.once("remove file", async |client| client.remove(&path, &self.user, true).await).await
+        self.take_away(path, true).await
     }
 
     async fn make(&self, path: &str, parents: bool) -> Result<()> {
         let path = Live::path(path)?;
-        let user = &self.user;
-        self.once("make directory", async |client| {
-            client.make_dir(&path, user, None, parents).await
-        })
-        .await
+        let live = self.session.usable().await?;
+        let made = live.client.make_dir(&path, &self.user, None, parents).await;
+        made.map_err(|error| named(error, "make directory", &live))
+    }
+
+    async fn take_away(&self, path: &str, recursive: bool) -> Result<()> {
+        let path = Live::path(path)?;
+        let live = self.session.usable().await?;
+        let removed = live.client.remove(&path, &self.user, recursive).await;
+        removed.map_err(|error| named(error, "remove file", &live))
     }
 
     async fn put(&self, path: &str, options: WriteOptions, bytes: Bytes) -> Result<()> {
@@ -288,7 +302,9 @@ impl Files {
             }
             writer.finish().await
         };
-        write.await.map_err(|error| named(error, "write file", &live))
+        write
+            .await
+            .map_err(|error| named(error, "write file", &live))
     }
 
     async fn writer(&self, path: &str, options: WriteOptions) -> Result<(Arc<Live>, FileWriter)> {
@@ -303,20 +319,12 @@ impl Files {
         let writer = writer.map_err(|error| named(error, "write file", &live))?;
         Ok((live, writer))
     }
-
-    /// Asks what must not be asked twice.
-    async fn once<T>(
-        &self,
-        operation: &'static str,
-        question: impl AsyncFnOnce(&crate::agent::AgentClient) -> Result<T>,
-    ) -> Result<T> {
-        let live = self.session.usable().await?;
-        question(&live.client).await.map_err(|error| named(error, operation, &live))
-    }
 }
 
 fn named(error: Error, operation: &'static str, live: &Live) -> Error {
-    error.with_operation(operation).with_container(&live.container)
+    error
+        .with_operation(operation)
+        .with_container(&live.container)
 }
 
 /// An error of a stream: the agent's own where it is one.

@@ -51,7 +51,13 @@ impl Session {
         create: bool,
     ) -> Self {
         let opened = Lock::new((opened, live.config_lost));
-        Self(Arc::new(Shared { manager, slot, closings, create, opened }))
+        Self(Arc::new(Shared {
+            manager,
+            slot,
+            closings,
+            create,
+            opened,
+        }))
     }
 
     /// Whose session it is, and which.
@@ -127,7 +133,11 @@ impl Session {
     /// # Errors
     /// `AgentUnreachable`, or what keeps a stopped container from starting again.
     pub async fn touch(&self) -> Result<()> {
-        self.ask("touch session", async |client| client.touch().await).await
+        self.ask(
+            "touch session",
+            |client| async move { client.touch().await },
+        )
+        .await
     }
 
     /// Stops the container: commands end with `SessionClosed`, files stay where the engine keeps
@@ -209,7 +219,9 @@ impl Session {
             return Ok(live);
         }
         let shared = &self.0;
-        let reopen = shared.manager.reopen(&shared.slot, shared.closings, shared.create);
+        let reopen = shared
+            .manager
+            .reopen(&shared.slot, shared.closings, shared.create);
         let (live, opened) = Box::pin(reopen).await?;
         if opened != Opened::Reconnected {
             *shared.opened.lock() = (opened, live.config_lost);
@@ -219,21 +231,31 @@ impl Session {
 
     /// Asks the agent something that may be asked twice. When the container vanished before the
     /// agent could begin, it is brought back once.
-    pub(super) async fn ask<T>(
+    ///
+    /// The question owns its client: an `AsyncFn` over a borrowed one would make the futures of all
+    /// callers impossible to spawn.
+    pub(super) async fn ask<T, F>(
         &self,
         operation: &'static str,
-        question: impl AsyncFn(&AgentClient) -> Result<T>,
-    ) -> Result<T> {
+        question: impl Fn(AgentClient) -> F,
+    ) -> Result<T>
+    where
+        F: Future<Output = Result<T>>,
+    {
         let mut live = self.usable().await?;
-        let result = match question(&live.client).await {
+        let result = match question(live.client.clone()).await {
             Err(error) if error.kind() == ErrorKind::ContainerGone => {
                 self.0.slot.unset_live(&live);
                 live = self.usable().await?;
-                question(&live.client).await
+                question(live.client.clone()).await
             }
             result => result,
         };
-        result.map_err(|error| error.with_operation(operation).with_container(&live.container))
+        result.map_err(|error| {
+            error
+                .with_operation(operation)
+                .with_container(&live.container)
+        })
     }
 }
 

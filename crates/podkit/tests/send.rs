@@ -1,0 +1,46 @@
+//! The futures of the public API can be spawned: a compile-time promise.
+
+use podkit::{GcOptions, Podkit, Session, SessionKey, WriteOptions};
+
+fn spawnable<T: Send>(_: &T) {}
+
+/// Never called: that it compiles is the test.
+fn check_session(session: &Session) {
+    let files = session.files();
+    spawnable(&async { session.exec(["true"]).await });
+    spawnable(&async { session.exec(["true"]).stream().await });
+    spawnable(&async { session.touch().await });
+    spawnable(&async { session.info().await });
+    spawnable(&async { session.stop(std::time::Duration::ZERO).await });
+    spawnable(&async { session.close().await });
+    spawnable(&async { session.boot_token().await });
+    spawnable(&async { files.read("a").await });
+    spawnable(&async { files.reader("a").await });
+    spawnable(&async { files.write("a", "b").await });
+    spawnable(&async { files.write_with("a", WriteOptions::new(), b"b".as_slice()).await });
+    spawnable(&async { files.append("a", "b").await });
+    spawnable(&async { files.list("a").await });
+    spawnable(&async { files.stat("a").await });
+    spawnable(&async { files.exists("a").await });
+    spawnable(&async { files.make_dir("a").await });
+    spawnable(&async { files.make_dir_all("a").await });
+    spawnable(&async { files.rename("a", "b").await });
+    spawnable(&async { files.remove("a").await });
+    spawnable(&async { files.remove_all("a").await });
+}
+
+fn check_podkit(podkit: &Podkit, key: &SessionKey) {
+    spawnable(&async { Podkit::connect("auto").await });
+    spawnable(&async { podkit.session("a", "b").await });
+    spawnable(&async { podkit.list().await });
+    spawnable(&async { podkit.inspect(key).await });
+    spawnable(&async { podkit.close(key).await });
+    spawnable(&async { podkit.gc(GcOptions::new()).await });
+    spawnable(&async { podkit.shutdown().await });
+}
+
+#[test]
+fn futures_of_the_public_api_can_be_spawned() {
+    let checks: (fn(&Session), fn(&Podkit, &SessionKey)) = (check_session, check_podkit);
+    assert!(size_of_val(&checks) > 0);
+}
