@@ -1,0 +1,69 @@
+//! `podkit-agent setup`: the helper that the embedded engine starts; see [`podkit_agent::plan`].
+//!
+//! The helper takes the plan, puts itself into a clean state, clones PID 1 of the container with
+//! all its namespaces, gives it its ids and (where it is privileged) its mounts, and ends. PID 1
+//! goes on from there without another exec: it puts the root in place, gives up its privileges,
+//! waits for the engine's commit and becomes the agent.
+
+use alloc::{format, string::String};
+use core::fmt;
+
+use podkit_agent::plan::{Plan, Report};
+use rustix::io::Errno;
+
+mod channel;
+mod harden;
+mod init;
+mod layers;
+mod maps;
+mod process;
+mod root;
+mod tree;
+
+use crate::sys::container::exit_group;
+use channel::Channel;
+
+/// What could not be done, and the kernel's answer.
+pub(crate) struct Failed {
+    step: String,
+    errno: i32,
+}
+
+type Result<T> = core::result::Result<T, Failed>;
+
+/// Names the step at which a call failed.
+trait Step<T> {
+    fn step(self, step: impl fmt::Display) -> Result<T>;
+}
+
+impl<T> Step<T> for core::result::Result<T, Errno> {
+    fn step(self, step: impl fmt::Display) -> Result<T> {
+        self.map_err(|errno| Failed {
+            step: format!("{step}"),
+            errno: errno.raw_os_error(),
+        })
+    }
+}
+
+fn text(path: &[u8]) -> String {
+    String::from_utf8_lossy(path).into_owned()
+}
+
+/// Does what the engine asks on standard input, and ends; a container's PID 1 goes on as agent.
+pub(crate) fn run() -> ! {
+    let mut channel = Channel::new();
+    let result = channel.receive().and_then(|(plan, descriptors)| match plan {
+        Plan::Container(plan) => process::make(*plan, descriptors, &mut channel),
+        Plan::Tree(plan) => tree::work(&plan),
+        Plan::Probe(plan) => process::probe(&plan),
+    });
+    finish(&mut channel, result)
+}
+
+fn finish(channel: &mut Channel, result: Result<()>) -> ! {
+    match result {
+        Ok(()) => channel.send(&Report::Done),
+        Err(failed) => channel.fail(failed),
+    }
+    exit_group(0)
+}

@@ -1,0 +1,202 @@
+//! Trees of files whose owners exist only in a user namespace.
+
+use alloc::{format, vec, vec::Vec};
+
+use podkit_agent::plan::TreePlan;
+use rustix::{
+    fd::{AsFd, BorrowedFd, OwnedFd},
+    fs::{
+        AtFlags, CWD, FileType, Mode, OFlags, RawDir, fchmod, mkdirat, openat, readlinkat, statat,
+        symlinkat, unlinkat,
+    },
+    io::{Errno, read, write},
+    pipe::{PipeFlags, pipe_with},
+    process::{WaitOptions, waitpid},
+};
+
+use super::{Failed, Result, Step, maps, text};
+use crate::sys::container::{clone, clone_process, exit_group};
+
+/// Deepest tree that is worked on; deeper ones are an error, not a stack overflow.
+const MAX_DEPTH: u32 = 2048;
+
+const DIRECTORY: OFlags = OFlags::RDONLY
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::CLOEXEC);
+
+/// Does the work in a child that is root of a user namespace with the plan's ids.
+pub(super) fn work(plan: &TreePlan) -> Result<()> {
+    if plan.maps.uids.is_empty() {
+        return all(plan, &open_parents(plan)?);
+    }
+    let (hear, tell) = pipe_with(PipeFlags::CLOEXEC).step("make a pipe")?;
+    let (result, told) = pipe_with(PipeFlags::CLOEXEC).step("make a pipe")?;
+    let child = clone_process(clone::NEWUSER, None).step("make a user namespace")?;
+    let Some(child) = child else {
+        drop((tell, result));
+        let _ = read(&hear, &mut [0_u8]);
+        let done = open_parents(plan)
+            .and_then(|parents| maps::become_root(plan.maps.deny_setgroups).map(|()| parents))
+            .and_then(|parents| all(plan, &parents));
+        let mut message = Vec::new();
+        match done {
+            Ok(()) => message.extend_from_slice(&0_i32.to_le_bytes()),
+            Err(failed) => {
+                message.extend_from_slice(&failed.errno.to_le_bytes());
+                message.extend_from_slice(failed.step.as_bytes());
+            }
+        }
+        let _ = write(&told, &message);
+        exit_group(0);
+    };
+    drop(told);
+    let mapped = maps::write_maps(child, &plan.maps);
+    drop(tell);
+    let mut message = [0_u8; 1024];
+    let length = read(&result, &mut message).unwrap_or(0);
+    let _ = waitpid(Some(child), WaitOptions::empty());
+    mapped?;
+    match message.get(..length).and_then(|bytes| bytes.split_first_chunk()) {
+        Some((_, [])) => Ok(()),
+        Some((errno, step)) => Err(Failed {
+            step: text(step),
+            errno: i32::from_le_bytes(*errno),
+        }),
+        None => Err(Errno::PIPE).step("hear from the worker"),
+    }
+}
+
+/// The directories that hold the trees, opened while this is still the caller.
+fn open_parents(plan: &TreePlan) -> Result<Vec<OwnedFd>> {
+    let targets = plan.remove.iter().chain(plan.copy.iter().map(|(_, to)| to));
+    let mut parents = Vec::new();
+    for path in targets.chain(plan.copy.iter().map(|(from, _)| from)) {
+        let (parent, _) = super::root::split(path);
+        parents.push(
+            openat(CWD, parent, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+                .step(format!("open {}", text(parent)))?,
+        );
+    }
+    Ok(parents)
+}
+
+fn all(plan: &TreePlan, parents: &[OwnedFd]) -> Result<()> {
+    let (targets, sources) = parents
+        .split_at_checked(plan.remove.len() + plan.copy.len())
+        .ok_or(Errno::INVAL)
+        .step("open the trees")?;
+    let (removed, copied) = targets
+        .split_at_checked(plan.remove.len())
+        .ok_or(Errno::INVAL)
+        .step("open the trees")?;
+    for (path, parent) in plan.remove.iter().zip(removed) {
+        let name = super::root::split(path).1;
+        remove(parent.as_fd(), name, 0).step(format!("remove {}", text(path)))?;
+    }
+    for (((from, to), target), source) in plan.copy.iter().zip(copied).zip(sources) {
+        let names = (super::root::split(from).1, super::root::split(to).1);
+        copy(source.as_fd(), names.0, target.as_fd(), names.1, 0)
+            .step(format!("copy {}", text(from)))?;
+    }
+    Ok(())
+}
+
+/// Names and kinds in a directory.
+fn entries(directory: BorrowedFd<'_>) -> core::result::Result<Vec<Vec<u8>>, Errno> {
+    let mut names = Vec::new();
+    let mut buffer = Vec::with_capacity(8192);
+    let mut raw = RawDir::new(directory, buffer.spare_capacity_mut());
+    while let Some(entry) = raw.next() {
+        let name = entry?.file_name().to_bytes().to_vec();
+        if name != b"." && name != b".." {
+            names.push(name);
+        }
+    }
+    Ok(names)
+}
+
+fn remove(parent: BorrowedFd<'_>, name: &[u8], depth: u32) -> core::result::Result<(), Errno> {
+    if depth > MAX_DEPTH {
+        return Err(Errno::NAMETOOLONG);
+    }
+    match unlinkat(parent, name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => return Ok(()),
+        Err(Errno::ISDIR | Errno::PERM) => {}
+        Err(errno) => return Err(errno),
+    }
+    let directory = match openat(parent, name, DIRECTORY, Mode::empty()) {
+        // The owner took its own rights away.
+        Err(Errno::ACCESS) => {
+            rustix::fs::chmodat(parent, name, Mode::RWXU, AtFlags::empty())?;
+            openat(parent, name, DIRECTORY, Mode::empty())?
+        }
+        other => other?,
+    };
+    let _ = fchmod(&directory, Mode::RWXU);
+    for entry in entries(directory.as_fd())? {
+        remove(directory.as_fd(), &entry, depth + 1)?;
+    }
+    drop(directory);
+    match unlinkat(parent, name, AtFlags::REMOVEDIR) {
+        Err(Errno::NOENT) => Ok(()),
+        other => other,
+    }
+}
+
+/// Copies directories, files and links with their modes; anything else is left out.
+fn copy(
+    from: BorrowedFd<'_>,
+    name: &[u8],
+    to: BorrowedFd<'_>,
+    target: &[u8],
+    depth: u32,
+) -> core::result::Result<(), Errno> {
+    if depth > MAX_DEPTH {
+        return Err(Errno::NAMETOOLONG);
+    }
+    let stat = statat(from, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    let mode = Mode::from_raw_mode(stat.st_mode & 0o7777);
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::Directory => {
+            mkdirat(to, target, Mode::RWXU)?;
+            let source = openat(from, name, DIRECTORY, Mode::empty())?;
+            let made = openat(to, target, DIRECTORY, Mode::empty())?;
+            for entry in entries(source.as_fd())? {
+                copy(source.as_fd(), &entry, made.as_fd(), &entry, depth + 1)?;
+            }
+            fchmod(&made, mode)
+        }
+        FileType::Symlink => {
+            let link = readlinkat(from, name, Vec::new())?;
+            symlinkat(link.as_c_str(), to, target)
+        }
+        FileType::RegularFile => copy_file(from, name, to, target, mode),
+        _ => Ok(()),
+    }
+}
+
+fn copy_file(
+    from: BorrowedFd<'_>,
+    name: &[u8],
+    to: BorrowedFd<'_>,
+    target: &[u8],
+    mode: Mode,
+) -> core::result::Result<(), Errno> {
+    let flags = OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let source = openat(from, name, flags | OFlags::RDONLY, Mode::empty())?;
+    let create = flags | OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
+    let made = openat(to, target, create, Mode::RUSR | Mode::WUSR)?;
+    let mut buffer = vec![0_u8; 64 * 1024];
+    loop {
+        let length = read(&source, &mut buffer)?;
+        let mut rest = buffer.get(..length).unwrap_or_default();
+        if rest.is_empty() {
+            return fchmod(&made, mode);
+        }
+        while !rest.is_empty() {
+            let written = write(&made, rest)?;
+            rest = rest.get(written..).unwrap_or_default();
+        }
+    }
+}
