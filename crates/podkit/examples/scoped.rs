@@ -7,9 +7,14 @@ use podkit::{Error, ErrorKind, Podkit, SessionSpec};
 #[tokio::main]
 async fn main() -> podkit::Result<()> {
     let podkit = Podkit::connect("auto").await?;
-    let output =
-        podkit.scoped(SessionSpec::new(), async |session| session.shell("pwd").await).await?;
-    std::io::stdout().write_all(&output.stdout).map_err(|error| {
-        Error::new(ErrorKind::Unexpected, "standard output is closed").with_source(error)
-    })
+    let output = podkit
+        .scoped(SessionSpec::new(), async |session| {
+            session.shell("pwd").await
+        })
+        .await?;
+    std::io::stdout()
+        .write_all(&output.stdout)
+        .map_err(|error| {
+            Error::new(ErrorKind::Unexpected, "standard output is closed").with_source(error)
+        })
 }

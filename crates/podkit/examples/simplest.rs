@@ -10,7 +10,9 @@ use podkit::{Error, ErrorKind};
 #[tokio::main]
 async fn main() -> podkit::Result<()> {
     let output = podkit::session("bob", "123").await?.shell("pwd").await?;
-    std::io::stdout().write_all(&output.stdout).map_err(|error| {
-        Error::new(ErrorKind::Unexpected, "standard output is closed").with_source(error)
-    })
+    std::io::stdout()
+        .write_all(&output.stdout)
+        .map_err(|error| {
+            Error::new(ErrorKind::Unexpected, "standard output is closed").with_source(error)
+        })
 }

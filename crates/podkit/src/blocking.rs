@@ -43,16 +43,21 @@ impl Engine {
             .enable_all()
             .build();
         let runtime = built.map_err(|error| {
-            Error::new(ErrorKind::LimitExceeded, "the runtime's thread cannot be started")
-                .with_source(error)
+            Error::new(
+                ErrorKind::LimitExceeded,
+                "the runtime's thread cannot be started",
+            )
+            .with_source(error)
         })?;
         Ok(Self(Arc::new(Owned(Some(runtime)))))
     }
 
     fn run<T>(&self, call: impl Future<Output = Result<T>>) -> Result<T> {
         if Handle::try_current().is_ok() {
-            return Err(Error::unsupported("a blocking call was made from async code")
-                .with_hint("use `podkit::Podkit` there, without `blocking`"));
+            return Err(
+                Error::unsupported("a blocking call was made from async code")
+                    .with_hint("use `podkit::Podkit` there, without `blocking`"),
+            );
         }
         match &self.0.0 {
             Some(runtime) => runtime.block_on(call),
@@ -107,7 +112,11 @@ impl Podkit {
 
     /// See [`crate::Podkit::session`].
     pub fn session(&self, user: impl Into<String>, session: impl Into<String>) -> Result<Session> {
-        self.open(&SessionKey::new(user, session)?, SessionSpec::new(), OnConflict::Fail)
+        self.open(
+            &SessionKey::new(user, session)?,
+            SessionSpec::new(),
+            OnConflict::Fail,
+        )
     }
 
     /// See [`crate::OpenSession`].
@@ -119,7 +128,10 @@ impl Podkit {
     ) -> Result<Session> {
         let open = self.inner.open(key).spec(spec).on_conflict(on_conflict);
         let inner = self.engine.run(open.into_future())?;
-        Ok(Session { engine: self.engine.clone(), inner })
+        Ok(Session {
+            engine: self.engine.clone(),
+            inner,
+        })
     }
 
     /// See [`crate::Podkit::list`].
@@ -161,7 +173,10 @@ impl Podkit {
         // The body blocks; it runs outside of the runtime, between an opening and a closing.
         let key = crate::session::throw_away_key()?;
         let spec = crate::session::throw_away_spec(spec.into());
-        let _closing = Closing { podkit: self, key: &key };
+        let _closing = Closing {
+            podkit: self,
+            key: &key,
+        };
         let session = self.open(&key, spec, OnConflict::Fail)?;
         let value = body(&session)?;
         match self.close(&key)?.failed.into_iter().next() {
@@ -242,7 +257,10 @@ impl Session {
     /// See [`crate::Session::files`].
     #[must_use]
     pub fn files(&self) -> Files {
-        Files { engine: self.engine.clone(), inner: self.inner.files() }
+        Files {
+            engine: self.engine.clone(),
+            inner: self.inner.files(),
+        }
     }
 
     /// See [`crate::Session::info`].

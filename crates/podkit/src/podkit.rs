@@ -283,8 +283,13 @@ impl PodkitBuilder {
         };
         let strategy = self.strategy.unwrap_or_else(|| Arc::new(WorkspaceMounts));
         let defaults = self.default_spec;
-        let manager =
-            SessionManager::new(engine, self.deadlines, self.prefix, defaults.clone(), strategy);
+        let manager = SessionManager::new(
+            engine,
+            self.deadlines,
+            self.prefix,
+            defaults.clone(),
+            strategy,
+        );
         manager.containers().check(&defaults)?;
         Ok(Podkit(manager))
     }
@@ -309,5 +314,8 @@ pub fn session(user: impl Into<String>, session: impl Into<String>) -> OpenSessi
 /// The process-wide default; a failure to connect is not remembered.
 pub(crate) async fn default_podkit() -> Result<Podkit> {
     static DEFAULT: OnceCell<Podkit> = OnceCell::const_new();
-    DEFAULT.get_or_try_init(|| Podkit::connect(AUTO)).await.cloned()
+    DEFAULT
+        .get_or_try_init(|| Podkit::connect(AUTO))
+        .await
+        .cloned()
 }

@@ -6,19 +6,17 @@ use std::{
     future::Future,
     hash::BuildHasher,
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
-use podkit_agent::AgentStatus;
 use tokio::{
-    sync::{Mutex, Semaphore},
+    sync::Semaphore,
     time::{Instant, sleep, timeout_at},
 };
 use tracing::{Instrument, debug, debug_span};
 
-use super::{Deadlines, resolve};
+use super::{Deadlines, links::Link, resolve};
 use crate::{
-    agent::AgentClient,
     backend::{BackendRef, Capabilities, ContainerInfo, ContainerSpec, SweepReport},
     config::SessionSpec,
     error::{Error, ErrorKind, Result},
@@ -32,45 +30,20 @@ const PARALLEL_CREATES: usize = 64;
 /// Most attempts of an idempotent call, within its one deadline.
 const ATTEMPTS: u32 = 3;
 
-/// Connections are looked through for closed ones when there are so many of them.
-const LINKS_BEFORE_PRUNING: usize = 64;
-
 /// Runs containers on one engine. Cheap to clone; clones share connections.
 #[derive(Clone)]
-pub struct ContainerManager(Arc<Inner>);
+pub struct ContainerManager(pub(super) Arc<Inner>);
 
-struct Inner {
-    backend: BackendRef,
-    deadlines: Deadlines,
+pub(super) struct Inner {
+    pub(super) backend: BackendRef,
+    pub(super) deadlines: Deadlines,
     creates: Semaphore,
-    links: Lock<HashMap<ContainerId, Arc<Link>>>,
-}
-
-/// The one connection to a container's agent.
-#[derive(Default)]
-struct Link {
-    /// Held while connecting, so that a container is connected to once.
-    gate: Mutex<()>,
-    state: Lock<Option<(AgentClient, Option<Life>)>>,
-}
-
-/// Tells two lives of one container apart, as far as the engine does.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Life {
-    created_at: SystemTime,
-    started_at: Option<SystemTime>,
-    pid: Option<u32>,
-}
-
-impl Life {
-    const fn of(info: &ContainerInfo) -> Self {
-        Self { created_at: info.created_at, started_at: info.started_at, pid: info.pid }
-    }
+    pub(super) links: Lock<HashMap<ContainerId, Arc<Link>>>,
 }
 
 /// Whether a call may be repeated after a failure that may pass.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Repeat {
+pub(super) enum Repeat {
     Never,
     Idempotent,
 }
@@ -134,7 +107,14 @@ impl ContainerManager {
     pub async fn ping(&self) -> Result<()> {
         let backend = &self.0.backend;
         let deadline = self.0.deadlines.ping;
-        self.call("reach the engine", None, deadline, Repeat::Idempotent, || backend.ping()).await
+        self.call(
+            "reach the engine",
+            None,
+            deadline,
+            Repeat::Idempotent,
+            || backend.ping(),
+        )
+        .await
     }
 
     /// Creates a stopped container. Never repeated.
@@ -149,7 +129,14 @@ impl ContainerManager {
         let _permit = inner.creates.acquire().await;
         let once = || inner.backend.create(spec);
         let deadline = inner.deadlines.create;
-        self.call("create container", Some(&spec.name), deadline, Repeat::Never, once).await
+        self.call(
+            "create container",
+            Some(&spec.name),
+            deadline,
+            Repeat::Never,
+            once,
+        )
+        .await
     }
 
     /// Starts a created or exited container; succeeds when it runs already.
@@ -159,7 +146,14 @@ impl ContainerManager {
     pub async fn start(&self, id: &ContainerId) -> Result<()> {
         let inner = &self.0;
         let (deadline, once) = (inner.deadlines.start, || inner.backend.start(id));
-        self.call("start container", Some(id), deadline, Repeat::Idempotent, once).await
+        self.call(
+            "start container",
+            Some(id),
+            deadline,
+            Repeat::Idempotent,
+            once,
+        )
+        .await
     }
 
     /// Asks a container to stop, and kills it once `grace` has passed.
@@ -170,7 +164,14 @@ impl ContainerManager {
         let inner = &self.0;
         let deadline = inner.deadlines.stop.saturating_add(grace);
         let once = || inner.backend.stop(id, grace);
-        self.call("stop container", Some(id), deadline, Repeat::Idempotent, once).await?;
+        self.call(
+            "stop container",
+            Some(id),
+            deadline,
+            Repeat::Idempotent,
+            once,
+        )
+        .await?;
         self.forget(id);
         Ok(())
     }
@@ -182,7 +183,14 @@ impl ContainerManager {
     pub async fn pause(&self, id: &ContainerId) -> Result<()> {
         let inner = &self.0;
         let (deadline, once) = (inner.deadlines.start, || inner.backend.pause(id));
-        self.call("pause container", Some(id), deadline, Repeat::Idempotent, once).await
+        self.call(
+            "pause container",
+            Some(id),
+            deadline,
+            Repeat::Idempotent,
+            once,
+        )
+        .await
     }
 
     /// Thaws a paused container.
@@ -192,7 +200,14 @@ impl ContainerManager {
     pub async fn resume(&self, id: &ContainerId) -> Result<()> {
         let inner = &self.0;
         let (deadline, once) = (inner.deadlines.start, || inner.backend.resume(id));
-        self.call("resume container", Some(id), deadline, Repeat::Idempotent, once).await
+        self.call(
+            "resume container",
+            Some(id),
+            deadline,
+            Repeat::Idempotent,
+            once,
+        )
+        .await
     }
 
     /// Kills a container and deletes it with its storage; succeeds when it is gone already.
@@ -202,7 +217,14 @@ impl ContainerManager {
     pub async fn remove(&self, id: &ContainerId) -> Result<()> {
         let inner = &self.0;
         let (deadline, once) = (inner.deadlines.remove, || inner.backend.remove(id));
-        self.call("remove container", Some(id), deadline, Repeat::Idempotent, once).await?;
+        self.call(
+            "remove container",
+            Some(id),
+            deadline,
+            Repeat::Idempotent,
+            once,
+        )
+        .await?;
         self.forget(id);
         Ok(())
     }
@@ -226,7 +248,14 @@ impl ContainerManager {
     pub async fn inspect(&self, id: &ContainerId) -> Result<ContainerInfo> {
         let inner = &self.0;
         let (deadline, once) = (inner.deadlines.inspect, || inner.backend.inspect(id));
-        self.call("inspect container", Some(id), deadline, Repeat::Idempotent, once).await
+        self.call(
+            "inspect container",
+            Some(id),
+            deadline,
+            Repeat::Idempotent,
+            once,
+        )
+        .await
     }
 
     /// Lists the containers that carry all of `labels`, in any state.
@@ -236,7 +265,8 @@ impl ContainerManager {
     pub async fn list(&self, labels: &BTreeMap<String, String>) -> Result<Vec<ContainerInfo>> {
         let inner = &self.0;
         let (deadline, once) = (inner.deadlines.list, || inner.backend.list(labels));
-        self.call("list containers", None, deadline, Repeat::Idempotent, once).await
+        self.call("list containers", None, deadline, Repeat::Idempotent, once)
+            .await
     }
 
     /// The last bytes that the container's own program wrote, at most `tail_bytes`.
@@ -246,7 +276,8 @@ impl ContainerManager {
     pub async fn logs(&self, id: &ContainerId, tail_bytes: u64) -> Result<Vec<u8>> {
         let inner = &self.0;
         let (deadline, once) = (inner.deadlines.logs, || inner.backend.logs(id, tail_bytes));
-        self.call("read the log", Some(id), deadline, Repeat::Idempotent, once).await
+        self.call("read the log", Some(id), deadline, Repeat::Idempotent, once)
+            .await
     }
 
     /// Removes what crashed callers left: half-made containers older than `min_age`, storage.
@@ -256,96 +287,12 @@ impl ContainerManager {
     pub async fn sweep(&self, min_age: Duration) -> Result<SweepReport> {
         let inner = &self.0;
         let (deadline, once) = (inner.deadlines.sweep, || inner.backend.sweep(min_age));
-        self.call("sweep", None, deadline, Repeat::Idempotent, once).await
-    }
-
-    /// The connection to a running container's agent: the one there is, or a new one. `info` is
-    /// what a look-up has just said, so that the connection to an earlier life is not taken.
-    ///
-    /// # Errors
-    /// `ContainerGone` when it does not run, `AgentUnreachable` when it does and nobody answers.
-    pub(crate) async fn client(
-        &self,
-        id: &ContainerId,
-        info: Option<&ContainerInfo>,
-    ) -> Result<AgentClient> {
-        let life = info.map(Life::of);
-        let link = self.link(id);
-        if let Some(client) = link.usable(life) {
-            return Ok(client);
-        }
-        let _gate = link.gate.lock().await;
-        if let Some(client) = link.usable(life) {
-            return Ok(client);
-        }
-        let backend = &self.0.backend;
-        let once = || async { AgentClient::connect(backend.connect(id).await?).await };
-        let deadline = self.0.deadlines.connect;
-        let client = self
-            .call("reach the agent", Some(id), deadline, Repeat::Idempotent, once)
+        self.call("sweep", None, deadline, Repeat::Idempotent, once)
             .await
-            .map_err(|error| unreachable(error).with_container(id))?;
-        *link.state.lock() = Some((client.clone(), life));
-        Ok(client)
-    }
-
-    /// Asks the agent how it is. No activity.
-    ///
-    /// # Errors
-    /// As [`client`](Self::client).
-    pub(crate) async fn status(&self, info: &ContainerInfo) -> Result<AgentStatus> {
-        let client = self.client(&info.id, Some(info)).await?;
-        self.ask("ask the agent", &info.id, client.status()).await
-    }
-
-    /// Ends every exec with `SessionClosed` and everything else at once, through the agent.
-    ///
-    /// # Errors
-    /// As [`client`](Self::client).
-    pub(crate) async fn end(&self, info: &ContainerInfo) -> Result<()> {
-        let client = self.client(&info.id, Some(info)).await?;
-        self.ask("end the container", &info.id, client.stop(Duration::ZERO)).await
-    }
-
-    /// Waits for the agent's answer to one question, at most [`Deadlines::agent`].
-    ///
-    /// # Errors
-    /// `AgentUnreachable` when none comes; the answer's own.
-    pub(crate) async fn ask<T>(
-        &self,
-        operation: &'static str,
-        id: &ContainerId,
-        answer: impl Future<Output = Result<T>> + Send,
-    ) -> Result<T> {
-        let limit = self.0.deadlines.agent;
-        let result = match timeout_at(Instant::now() + limit, answer).await {
-            Ok(result) => result,
-            Err(_) => Err(Error::new(
-                ErrorKind::AgentUnreachable,
-                format!("the agent did not answer within {limit:?}"),
-            )),
-        };
-        result.map_err(|error| error.with_operation(operation).with_container(id))
-    }
-
-    /// Drops the connection that is kept for a container.
-    pub(crate) fn forget(&self, id: &ContainerId) {
-        self.0.links.lock().remove(id);
-    }
-
-    fn link(&self, id: &ContainerId) -> Arc<Link> {
-        let mut links = self.0.links.lock();
-        if let Some(link) = links.get(id) {
-            return Arc::clone(link);
-        }
-        if links.len() >= LINKS_BEFORE_PRUNING && links.len().is_power_of_two() {
-            links.retain(|_, link| Arc::strong_count(link) > 1 || link.usable(None).is_some());
-        }
-        Arc::clone(links.entry(id.clone()).or_default())
     }
 
     /// One engine call: its deadline, span and error context; repeated where that is harmless.
-    async fn call<T, F>(
+    pub(super) async fn call<T, F>(
         &self,
         operation: &'static str,
         id: Option<&ContainerId>,
@@ -401,32 +348,6 @@ impl ContainerManager {
     }
 }
 
-impl Link {
-    /// The client, when it is open and of this life of the container.
-    fn usable(&self, life: Option<Life>) -> Option<AgentClient> {
-        let mut state = self.state.lock();
-        let (client, known) = state.as_mut()?;
-        let same_life = known.is_none() || life.is_none() || *known == life;
-        if !same_life || !client.is_open() || client.closing().is_some() {
-            return None;
-        }
-        *known = known.or(life);
-        Some(client.clone())
-    }
-}
-
-/// An engine that does not answer is one thing, an agent another.
-fn unreachable(error: Error) -> Error {
-    if error.kind() == ErrorKind::TimedOut {
-        let message = "the container runs, but its agent does not answer";
-        return Error::new(ErrorKind::AgentUnreachable, message)
-            .with_source(error)
-            .with_operation("reach the agent")
-            .with_hint("close the session and open it again");
-    }
-    error
-}
-
 /// Between half of `pause` and one and a half of it, so that callers do not march in step.
 pub(crate) fn jittered(pause: Duration) -> Duration {
     let random = RandomState::new().hash_one(0_u8) % 1000;
@@ -435,6 +356,8 @@ pub(crate) fn jittered(pause: Duration) -> Duration {
 
 impl fmt::Debug for ContainerManager {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("ContainerManager").field(&self.0.backend).finish()
+        f.debug_tuple("ContainerManager")
+            .field(&self.0.backend)
+            .finish()
     }
 }

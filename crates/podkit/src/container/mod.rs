@@ -3,6 +3,7 @@
 //! Invariant: nothing else calls a [`Backend`](crate::backend::Backend).
 
 mod deadlines;
+mod links;
 mod manager;
 mod mounts;
 mod paths;
@@ -22,4 +23,6 @@ pub(crate) use self::{
     paths::inside_workspace,
     resolve::{auto_stop, cpu_millis, memory_bytes},
 };
-pub use crate::backend::{BackendRef, Capabilities, ContainerInfo, ContainerState, StopCause, SweepReport};
+pub use crate::backend::{
+    BackendRef, Capabilities, ContainerInfo, ContainerState, StopCause, SweepReport,
+};

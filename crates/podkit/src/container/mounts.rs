@@ -28,7 +28,11 @@ impl<'a> MountContext<'a> {
     /// A context from its parts.
     #[must_use]
     pub const fn new(user: &'a str, session: &'a str, spec: &'a SessionSpec) -> Self {
-        Self { user, session, spec }
+        Self {
+            user,
+            session,
+            spec,
+        }
     }
 }
 
@@ -66,11 +70,16 @@ pub struct WorkspaceMounts;
 
 impl MountStrategy for WorkspaceMounts {
     fn mounts(&self, context: &MountContext<'_>) -> Result<Vec<Mount>> {
-        let Some(workspace) = &context.spec.workspace else { return Ok(Vec::new()) };
+        let Some(workspace) = &context.spec.workspace else {
+            return Ok(Vec::new());
+        };
         let parts = parts(context);
         workspace::make(&workspace.base, [&parts[0], &parts[1], &parts[2]])?;
         let base = workspace.host_base.as_ref().unwrap_or(&workspace.base);
-        Ok(vec![Mount::bind(absolute(base)?.join(parts.join("/")), WORKSPACE_PATH)])
+        Ok(vec![Mount::bind(
+            absolute(base)?.join(parts.join("/")),
+            WORKSPACE_PATH,
+        )])
     }
 
     fn to_host_path(&self, context: &MountContext<'_>, container_path: &Path) -> Result<PathBuf> {
@@ -87,13 +96,19 @@ impl MountStrategy for WorkspaceMounts {
 
 /// The session's directory below the base: ids cannot be `.`, `..` or hold a slash once encoded.
 fn parts(context: &MountContext<'_>) -> [String; 3] {
-    ["workspaces".to_owned(), percent_encode(context.user), percent_encode(context.session)]
+    [
+        "workspaces".to_owned(),
+        percent_encode(context.user),
+        percent_encode(context.session),
+    ]
 }
 
 fn directory(context: &MountContext<'_>) -> Result<PathBuf> {
     let Some(workspace) = &context.spec.workspace else {
-        return Err(Error::invalid_input("the session has no workspace on the host")
-            .with_hint("set a `Workspace` in the session's spec"));
+        return Err(
+            Error::invalid_input("the session has no workspace on the host")
+                .with_hint("set a `Workspace` in the session's spec"),
+        );
     };
     Ok(absolute(&workspace.base)?.join(parts(context).join("/")))
 }
@@ -102,7 +117,9 @@ fn absolute(base: &Path) -> Result<&Path> {
     if base.is_absolute() {
         return Ok(base);
     }
-    Err(Error::invalid_input(format!("the workspace base {base:?} is not absolute")))
+    Err(Error::invalid_input(format!(
+        "the workspace base {base:?} is not absolute"
+    )))
 }
 
 /// Asks the strategy for its mounts and checks that every source of a bind exists: the one piece of
@@ -117,7 +134,9 @@ pub(crate) fn prepare_mounts(
 ) -> Result<Vec<Mount>> {
     if sources_are_here {
         for mount in &context.spec.mounts {
-            let MountSource::Bind(source) = &mount.source else { continue };
+            let MountSource::Bind(source) = &mount.source else {
+                continue;
+            };
             if let Err(error) = source.metadata() {
                 return Err(Error::invalid_input(format!(
                     "the mount source `{}` cannot be used",
@@ -140,15 +159,31 @@ mod tests {
     fn translation_of_workspace_paths_goes_both_ways_and_never_out() {
         let spec = SessionSpec::new().workspace(Workspace::new("/srv"));
         let context = MountContext::new("a/b", "s", &spec);
-        let host = WorkspaceMounts.to_host_path(&context, Path::new("/workspace/x/y")).unwrap();
+        let host = WorkspaceMounts
+            .to_host_path(&context, Path::new("/workspace/x/y"))
+            .unwrap();
         assert_eq!(host, Path::new("/srv/workspaces/a%2Fb/s/x/y"));
         let back = WorkspaceMounts.to_container_path(&context, &host).unwrap();
         assert_eq!(back, Path::new("/workspace/x/y"));
-        for bad in ["/workspace/../x", "../x", "/etc/passwd", "/workspace/a/../../.."] {
-            assert!(WorkspaceMounts.to_host_path(&context, Path::new(bad)).is_err(), "{bad}");
+        for bad in [
+            "/workspace/../x",
+            "../x",
+            "/etc/passwd",
+            "/workspace/a/../../..",
+        ] {
+            assert!(
+                WorkspaceMounts
+                    .to_host_path(&context, Path::new(bad))
+                    .is_err(),
+                "{bad}"
+            );
         }
         let outside = Path::new("/srv/workspaces/a%2Fb/s/../other");
-        assert!(WorkspaceMounts.to_container_path(&context, outside).is_err());
+        assert!(
+            WorkspaceMounts
+                .to_container_path(&context, outside)
+                .is_err()
+        );
     }
 
     #[cfg(target_os = "linux")]
@@ -161,14 +196,19 @@ mod tests {
         let context = MountContext::new("bob", "1", &spec);
         for _ in 0..2 {
             let mounts = WorkspaceMounts.mounts(&context).unwrap();
-            assert_eq!(mounts, [Mount::bind("/engine/workspaces/bob/1", "/workspace")]);
+            assert_eq!(
+                mounts,
+                [Mount::bind("/engine/workspaces/bob/1", "/workspace")]
+            );
         }
         let mode = |path: &str| base.path().join(path).metadata().unwrap().mode() & 0o777;
         assert_eq!((mode("workspaces"), mode("workspaces/bob")), (0o700, 0o700));
         assert_eq!(mode("workspaces/bob/1"), 0o755);
 
         symlink("/etc", base.path().join("workspaces/eve")).unwrap();
-        let error = WorkspaceMounts.mounts(&MountContext::new("eve", "1", &spec)).unwrap_err();
+        let error = WorkspaceMounts
+            .mounts(&MountContext::new("eve", "1", &spec))
+            .unwrap_err();
         assert!(error.to_string().contains("symbolic link"), "{error}");
         assert!(!Path::new("/etc/1").exists());
     }

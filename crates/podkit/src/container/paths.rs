@@ -13,7 +13,9 @@ use crate::{
 /// `InvalidInput` when a `..` would leave the root, or for a NUL byte.
 pub(crate) fn normalize(path: &Path) -> Result<PathBuf> {
     if path.as_os_str().as_encoded_bytes().contains(&0) {
-        return Err(Error::invalid_input(format!("the path {path:?} contains a NUL byte")));
+        return Err(Error::invalid_input(format!(
+            "the path {path:?} contains a NUL byte"
+        )));
     }
     let mut out = PathBuf::from("/");
     for component in path.components() {
@@ -22,7 +24,9 @@ pub(crate) fn normalize(path: &Path) -> Result<PathBuf> {
             Component::Normal(name) => out.push(name),
             Component::ParentDir => {
                 if !out.pop() {
-                    return Err(Error::invalid_input(format!("the path {path:?} leaves the root")));
+                    return Err(Error::invalid_input(format!(
+                        "the path {path:?} leaves the root"
+                    )));
                 }
             }
         }
@@ -36,7 +40,10 @@ pub(crate) fn normalize(path: &Path) -> Result<PathBuf> {
 /// `InvalidInput` when the path is not below the base.
 pub(crate) fn below(path: &Path, base: &Path) -> Result<PathBuf> {
     let outside = || {
-        Error::invalid_input(format!("the path {path:?} is not inside `{}`", base.display()))
+        Error::invalid_input(format!(
+            "the path {path:?} is not inside `{}`",
+            base.display()
+        ))
     };
     let rest = path.strip_prefix(base).map_err(|_| outside())?;
     let mut out = PathBuf::new();
@@ -73,16 +80,28 @@ mod tests {
     #[test]
     fn below_with_parent_directories_never_leaves_the_base() {
         let base = Path::new("/workspace");
-        assert_eq!(below(Path::new("/workspace/a/../b"), base).unwrap(), Path::new("b"));
+        assert_eq!(
+            below(Path::new("/workspace/a/../b"), base).unwrap(),
+            Path::new("b")
+        );
         assert_eq!(below(Path::new("/workspace"), base).unwrap(), Path::new(""));
-        for bad in ["/workspace/..", "/workspace/a/../../x", "/workspacex/a", "/etc", "a"] {
+        for bad in [
+            "/workspace/..",
+            "/workspace/a/../../x",
+            "/workspacex/a",
+            "/etc",
+            "a",
+        ] {
             assert!(below(Path::new(bad), base).is_err(), "{bad}");
         }
     }
 
     #[test]
     fn normalize_of_a_path_leaving_the_root_is_invalid() {
-        assert_eq!(normalize(Path::new("/a/./b/../c")).unwrap(), Path::new("/a/c"));
+        assert_eq!(
+            normalize(Path::new("/a/./b/../c")).unwrap(),
+            Path::new("/a/c")
+        );
         assert!(normalize(Path::new("/a/../..")).is_err());
         assert!(normalize(Path::new("/a\0b")).is_err());
     }

@@ -78,10 +78,15 @@ pub(super) fn capabilities(security: &Security) -> Result<Vec<String>> {
 fn known(name: &str) -> Result<&'static str> {
     let upper = name.to_ascii_uppercase();
     let bare = upper.strip_prefix("CAP_").unwrap_or(&upper);
-    DEFAULT.iter().chain(FURTHER).copied().find(|known| *known == bare).ok_or_else(|| {
-        Error::invalid_input(format!("{name:?} is not a capability"))
-            .with_hint("write the name as in capabilities(7), such as `NET_RAW`")
-    })
+    DEFAULT
+        .iter()
+        .chain(FURTHER)
+        .copied()
+        .find(|known| *known == bare)
+        .ok_or_else(|| {
+            Error::invalid_input(format!("{name:?} is not a capability"))
+                .with_hint("write the name as in capabilities(7), such as `NET_RAW`")
+        })
 }
 
 #[cfg(test)]

@@ -31,14 +31,19 @@ pub(super) fn make(base: &Path, parts: [&str; 3]) -> Result<()> {
             _ => ErrorKind::Unexpected,
         };
         let what = match kind {
-            ErrorKind::PermissionDenied if error.raw_os_error() == Some(Errno::LOOP.raw_os_error()) => {
+            ErrorKind::PermissionDenied
+                if error.raw_os_error() == Some(Errno::LOOP.raw_os_error()) =>
+            {
                 "is a symbolic link, which a workspace never follows"
             }
             ErrorKind::Unsupported => "needs openat2(2), which this kernel or its filter lacks",
             _ => "cannot be made",
         };
-        Error::new(kind, format!("the workspace directory `{}` {what}", path.display()))
-            .with_source(error)
+        Error::new(
+            kind,
+            format!("the workspace directory `{}` {what}", path.display()),
+        )
+        .with_source(error)
     };
 
     DirBuilder::new()

@@ -41,13 +41,16 @@ impl SessionManager {
             manager.close_now(&slot).await
         };
         let task = self.tasks().run(task.instrument(span));
-        task.await.map_err(|error| error.with_operation("close session"))
+        task.await
+            .map_err(|error| error.with_operation("close session"))
     }
 
     /// As [`close`](Self::close), by whoever holds the gate.
     pub(super) async fn close_now(&self, slot: &Arc<Slot>) -> Result<CloseReport> {
         let mut report = CloseReport::default();
-        let Some(info) = self.containers().find(&slot.name).await? else { return Ok(report) };
+        let Some(info) = self.containers().find(&slot.name).await? else {
+            return Ok(report);
+        };
         if labels::owner(self.prefix(), &info).as_ref() != Some(&slot.key) {
             report.failed.push(
                 Error::new(
@@ -99,6 +102,7 @@ impl SessionManager {
             }
         };
         let task = self.tasks().run(task.instrument(span));
-        task.await.map_err(|error| error.with_operation("stop session"))
+        task.await
+            .map_err(|error| error.with_operation("stop session"))
     }
 }

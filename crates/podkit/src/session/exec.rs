@@ -147,12 +147,20 @@ impl Exec {
     async fn run(self) -> Result<ExecOutput> {
         let (session, mut request) = (self.session, self.request);
         let input = take_bytes(&mut request);
-        let limit = request.output_limit_bytes.unwrap_or(DEFAULT_OUTPUT_LIMIT_BYTES);
+        let limit = request
+            .output_limit_bytes
+            .unwrap_or(DEFAULT_OUTPUT_LIMIT_BYTES);
         let (live, mut handle) = begin(&session, &request, Some(limit)).await?;
         let named = |error: crate::error::Error| {
-            error.with_operation("execute command").with_container(&live.container)
+            error
+                .with_operation("execute command")
+                .with_container(&live.container)
         };
-        let stdin = if matches!(request.stdin, Stdin::None) { None } else { handle.take_stdin() };
+        let stdin = if matches!(request.stdin, Stdin::None) {
+            None
+        } else {
+            handle.take_stdin()
+        };
         let output = match stdin {
             None => handle.collect(limit).await,
             Some(stdin) => {
@@ -163,7 +171,11 @@ impl Exec {
         };
         let output = output.map_err(named)?;
         if output.result.container_restarted {
-            session.manager().restart(session.slot(), &live).await.map_err(named)?;
+            session
+                .manager()
+                .restart(session.slot(), &live)
+                .await
+                .map_err(named)?;
         }
         Ok(output)
     }
@@ -213,7 +225,10 @@ async fn begin(
         let order = order(request, &live, limit);
         let begun = live.client.exec(order);
         let containers = session.manager().containers();
-        match containers.ask("execute command", &live.container, begun).await {
+        match containers
+            .ask("execute command", &live.container, begun)
+            .await
+        {
             Ok(handle) => return Ok((live, handle)),
             // The container vanished before the command began, so it may be begun again: once.
             Err(error) if error.kind() == ErrorKind::ContainerGone && !reopened => {
@@ -254,7 +269,10 @@ impl SessionManager {
         let task = async move {
             let _gate = slot.gate.lock().await;
             let containers = manager.containers();
-            warn!(container.id = live.container.as_str(), "restarting: processes resist kill");
+            warn!(
+                container.id = live.container.as_str(),
+                "restarting: processes resist kill"
+            );
             containers.stop(&live.container, Duration::ZERO).await?;
             containers.start(&live.container).await
         };

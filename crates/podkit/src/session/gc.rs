@@ -81,11 +81,15 @@ impl SessionManager {
         let manager = self.clone();
         let task = async move { manager.collect(options).await };
         let task = self.tasks().run(task.instrument(span));
-        task.await.map_err(|error| error.with_operation("collect garbage"))
+        task.await
+            .map_err(|error| error.with_operation("collect garbage"))
     }
 
     async fn collect(self, options: GcOptions) -> Result<GcReport> {
-        let found = self.containers().list(&labels::filter(self.prefix())).await?;
+        let found = self
+            .containers()
+            .list(&labels::filter(self.prefix()))
+            .await?;
         let ours = found
             .into_iter()
             .filter_map(|info| Some((labels::owner(self.prefix(), &info)?, info)));
@@ -118,7 +122,11 @@ impl SessionManager {
                 Err(error) => report.failed.push(error),
             }
         }
-        info!(removed = report.removed.len(), kept = report.kept, "garbage collected");
+        info!(
+            removed = report.removed.len(),
+            kept = report.kept,
+            "garbage collected"
+        );
         Ok(report)
     }
 
@@ -159,7 +167,9 @@ impl SessionManager {
             let old = since(info.created_at) >= SPARED;
             return Ok(if old { Verdict::Remove } else { Verdict::Keep });
         }
-        let own = labels::config(info).and_then(|spec| spec.idle_timeout).and_then(Limit::duration);
+        let own = labels::config(info)
+            .and_then(|spec| spec.idle_timeout)
+            .and_then(Limit::duration);
         let Some(limit) = own.into_iter().chain(options.idle).min() else {
             return Ok(Verdict::Keep);
         };
@@ -170,7 +180,11 @@ impl SessionManager {
             }
             Err(error) => return Err(error),
         };
-        Ok(if idle.is_some_and(|idle| idle >= limit) { Verdict::Remove } else { Verdict::Keep })
+        Ok(if idle.is_some_and(|idle| idle >= limit) {
+            Verdict::Remove
+        } else {
+            Verdict::Keep
+        })
     }
 
     /// Time since the last activity; none while a command runs. The agent knows while it lives;
@@ -183,8 +197,13 @@ impl SessionManager {
         }
         // A container that stopped by its clock was last active before that. When it ended counts
         // only when nothing else is known.
-        let known = info.last_active_at.max(info.started_at).or(info.finished_at);
+        let known = info
+            .last_active_at
+            .max(info.started_at)
+            .or(info.finished_at);
         let last = known.unwrap_or(info.created_at);
-        Ok(Some(SystemTime::now().duration_since(last).unwrap_or_default()))
+        Ok(Some(
+            SystemTime::now().duration_since(last).unwrap_or_default(),
+        ))
     }
 }

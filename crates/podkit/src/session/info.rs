@@ -85,7 +85,10 @@ pub struct ListSessions {
 
 impl ListSessions {
     pub(crate) const fn new(manager: SessionManager) -> Self {
-        Self { manager, user: None }
+        Self {
+            manager,
+            user: None,
+        }
     }
 
     /// Lists this user's sessions only.
@@ -136,7 +139,8 @@ impl SessionManager {
             }
             Ok(self.describe(key.clone(), &info, last_active_at))
         };
-        look.await.map_err(|error: Error| error.with_operation("inspect session"))
+        look.await
+            .map_err(|error: Error| error.with_operation("inspect session"))
     }
 
     /// The engine's record of a session's container.
@@ -151,8 +155,11 @@ impl SessionManager {
         let info = self.containers().find(name).await?;
         let ours = |info: &ContainerInfo| labels::owner(self.prefix(), info).as_ref() == Some(key);
         info.filter(ours).ok_or_else(|| {
-            Error::new(ErrorKind::NotFound, format!("the session `{key}` has no container"))
-                .with_hint("list the sessions with `podkit ls`")
+            Error::new(
+                ErrorKind::NotFound,
+                format!("the session `{key}` has no container"),
+            )
+            .with_hint("list the sessions with `podkit ls`")
         })
     }
 
@@ -166,10 +173,11 @@ impl SessionManager {
         let config_lost = stored.is_none();
         let spec = stored.unwrap_or_default();
         let context = MountContext::new(key.user().as_str(), key.session().as_str(), &spec);
-        let workspace = spec
-            .workspace
-            .as_ref()
-            .and_then(|_| self.strategy().to_host_path(&context, WORKSPACE_PATH.as_ref()).ok());
+        let workspace = spec.workspace.as_ref().and_then(|_| {
+            self.strategy()
+                .to_host_path(&context, WORKSPACE_PATH.as_ref())
+                .ok()
+        });
         SessionInfo {
             container: info.id.clone(),
             state: info.state,
@@ -193,13 +201,20 @@ impl SessionManager {
 
 /// When the agent was last active, in this process' time.
 fn active_at(status: &podkit_agent::AgentStatus) -> Option<SystemTime> {
-    let idle_ms = if status.running_execs > 0 { 0 } else { status.idle_ms };
+    let idle_ms = if status.running_execs > 0 {
+        0
+    } else {
+        status.idle_ms
+    };
     SystemTime::now().checked_sub(Duration::from_millis(idle_ms))
 }
 
 fn expiry(spec: &SessionSpec, info: &ContainerInfo, last: Option<SystemTime>) -> Expiry {
     let running = matches!(info.state, ContainerState::Running);
-    let last = last.or(info.finished_at).or(info.started_at).unwrap_or(info.created_at);
+    let last = last
+        .or(info.finished_at)
+        .or(info.started_at)
+        .unwrap_or(info.created_at);
     let after = |from: SystemTime, limit: Option<Duration>| from.checked_add(limit?);
     Expiry {
         stops_at: after(last, auto_stop(spec).ok().flatten()).filter(|_| running),

@@ -49,7 +49,11 @@ pub(super) fn write(
     let config = serde_json::to_string(&stored).map_err(|error| {
         Error::invalid_input("the session's configuration cannot be stored").with_source(error)
     })?;
-    let created = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis().to_string();
+    let created = now
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_millis()
+        .to_string();
     let mut labels = filter(prefix);
     labels.extend(
         [
@@ -61,8 +65,11 @@ pub(super) fn write(
         ]
         .map(|(key, value)| (key.to_owned(), value.to_owned())),
     );
-    let bytes: usize =
-        labels.iter().chain(&spec.labels).map(|(key, value)| key.len() + value.len()).sum();
+    let bytes: usize = labels
+        .iter()
+        .chain(&spec.labels)
+        .map(|(key, value)| key.len() + value.len())
+        .sum();
     if bytes > MAX_BYTES {
         return Err(Error::new(
             ErrorKind::LimitExceeded,
@@ -102,8 +109,12 @@ pub(super) fn config(info: &ContainerInfo) -> Option<SessionSpec> {
         value.clone_from(info.env.get(name)?);
     }
     let own = |label: &(&String, &String)| !label.0.starts_with(OWN);
-    spec.labels =
-        info.labels.iter().filter(own).map(|(key, value)| (key.clone(), value.clone())).collect();
+    spec.labels = info
+        .labels
+        .iter()
+        .filter(own)
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect();
     Some(spec)
 }
 
@@ -169,17 +180,38 @@ mod tests {
     fn labels_that_are_hostile_are_lost_and_never_panic() {
         let good = write(&Prefix::default(), &key(), &SessionSpec::new(), UNIX_EPOCH).unwrap();
         let deep = "[".repeat(30_000);
-        let hostile = ["", "{", "null", "[]", "{\"cpus\":1e999}", "{\"next\":1}", "\u{0}", &deep];
+        let hostile = [
+            "",
+            "{",
+            "null",
+            "[]",
+            "{\"cpus\":1e999}",
+            "{\"next\":1}",
+            "\u{0}",
+            &deep,
+        ];
         for text in hostile {
             let mut labels = good.clone();
             labels.insert(CONFIG.to_owned(), text.to_owned());
             assert_eq!(config(&info(labels, &key())), None, "{text:.20}");
         }
-        for (name, value) in [(USER, ""), (USER, "eve"), (SESSION, "a\nb"), (PREFIX, "other")] {
+        for (name, value) in [
+            (USER, ""),
+            (USER, "eve"),
+            (SESSION, "a\nb"),
+            (PREFIX, "other"),
+        ] {
             let mut labels = good.clone();
             labels.insert(name.to_owned(), value.to_owned());
-            assert_eq!(owner(&Prefix::default(), &info(labels, &key())), None, "{name}");
+            assert_eq!(
+                owner(&Prefix::default(), &info(labels, &key())),
+                None,
+                "{name}"
+            );
         }
-        assert_eq!(owner(&Prefix::default(), &info(BTreeMap::new(), &key())), None);
+        assert_eq!(
+            owner(&Prefix::default(), &info(BTreeMap::new(), &key())),
+            None
+        );
     }
 }

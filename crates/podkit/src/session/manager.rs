@@ -4,11 +4,11 @@ use std::{collections::HashMap, fmt, sync::Arc};
 
 use super::{slot::Slot, tasks::Tasks};
 use crate::{
+    config::Mount,
     config::SessionSpec,
     container::{
         BackendRef, ContainerManager, Deadlines, MountContext, MountStrategy, prepare_mounts,
     },
-    config::Mount,
     error::{Error, ErrorKind, Result},
     id::{ContainerId, Prefix, SessionKey},
     sync::Lock,
@@ -95,13 +95,17 @@ impl SessionManager {
         let (key, spec) = (key.clone(), spec.clone());
         let strategy = Arc::clone(&self.0.strategy);
         let prepare = move || {
-            let context =
-                MountContext::new(key.user().as_str(), key.session().as_str(), &spec);
+            let context = MountContext::new(key.user().as_str(), key.session().as_str(), &spec);
             prepare_mounts(&*strategy, &context, sources_are_here)
         };
-        tokio::task::spawn_blocking(prepare).await.unwrap_or_else(|error| {
-            Err(Error::new(ErrorKind::Unexpected, "the mount strategy panicked").with_source(error))
-        })
+        tokio::task::spawn_blocking(prepare)
+            .await
+            .unwrap_or_else(|error| {
+                Err(
+                    Error::new(ErrorKind::Unexpected, "the mount strategy panicked")
+                        .with_source(error),
+                )
+            })
     }
 }
 

@@ -12,6 +12,7 @@ mod info;
 mod labels;
 mod manager;
 mod open;
+mod opening;
 mod scoped;
 mod slot;
 mod spec;
@@ -29,6 +30,3 @@ pub use self::{
     info::{Expiry, ListSessions, SessionInfo},
     open::{OnConflict, OpenSession, Opened},
 };
-
-#[cfg(test)]
-mod tests;

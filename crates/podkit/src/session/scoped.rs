@@ -50,7 +50,11 @@ impl SessionManager {
                 error!(%error, "a throw-away session could not be closed");
             }
         })?;
-        let wish = Wish { spec, on_conflict: OnConflict::Fail, create: true };
+        let wish = Wish {
+            spec,
+            on_conflict: OnConflict::Fail,
+            create: true,
+        };
         let result = match self.open(&key, wish).await {
             Ok(session) => body(&session).await,
             Err(error) => Err(error),
@@ -70,7 +74,9 @@ impl SessionManager {
         let _gate = slot.gate.lock().await;
         slot.closed();
         let mut failed = self.close_now(&slot).await?.failed.into_iter();
-        let Some(first) = failed.next() else { return Ok(()) };
+        let Some(first) = failed.next() else {
+            return Ok(());
+        };
         Err(failed.fold(first, crate::error::Error::with_cleanup))
     }
 }

@@ -43,7 +43,9 @@ pub(super) struct Live {
 
 impl std::fmt::Debug for Live {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Live").field("container", &self.container).finish_non_exhaustive()
+        f.debug_struct("Live")
+            .field("container", &self.container)
+            .finish_non_exhaustive()
     }
 }
 
@@ -55,13 +57,17 @@ impl Live {
 
     /// Timeout of an exec that has none of its own.
     pub(super) fn exec_timeout(&self) -> Option<Duration> {
-        self.spec.exec_timeout.and_then(crate::config::Limit::duration)
+        self.spec
+            .exec_timeout
+            .and_then(crate::config::Limit::duration)
     }
 
     /// A path of the caller's as the agent takes it.
     pub(super) fn path(path: &str) -> Result<String> {
         if path.is_empty() || path.contains('\0') {
-            return Err(Error::invalid_input("the path is empty or contains a NUL byte"));
+            return Err(Error::invalid_input(
+                "the path is empty or contains a NUL byte",
+            ));
         }
         Ok(inside_workspace(path))
     }
@@ -69,7 +75,12 @@ impl Live {
 
 impl Slot {
     pub(super) fn new(key: SessionKey, name: ContainerId) -> Self {
-        Self { key, name, gate: Mutex::new(()), state: Lock::default() }
+        Self {
+            key,
+            name,
+            gate: Mutex::new(()),
+            state: Lock::default(),
+        }
     }
 
     pub(super) fn closings(&self) -> u64 {
@@ -83,11 +94,17 @@ impl Slot {
     pub(super) fn live(&self, closings: u64) -> Result<Option<Arc<Live>>> {
         let state = self.state.lock();
         if state.closings != closings {
-            return Err(Error::new(ErrorKind::ContainerGone, "the session was closed")
-                .with_container(&self.name)
-                .with_hint("open the session again"));
+            return Err(
+                Error::new(ErrorKind::ContainerGone, "the session was closed")
+                    .with_container(&self.name)
+                    .with_hint("open the session again"),
+            );
         }
-        Ok(state.live.as_ref().filter(|live| live.is_usable()).map(Arc::clone))
+        Ok(state
+            .live
+            .as_ref()
+            .filter(|live| live.is_usable())
+            .map(Arc::clone))
     }
 
     pub(super) fn known(&self) -> Option<Arc<SessionSpec>> {
@@ -103,7 +120,11 @@ impl Slot {
     /// Forgets a container that turned out to be gone, unless another one has taken its place.
     pub(super) fn unset_live(&self, live: &Arc<Live>) {
         let mut state = self.state.lock();
-        if state.live.as_ref().is_some_and(|current| Arc::ptr_eq(current, live)) {
+        if state
+            .live
+            .as_ref()
+            .is_some_and(|current| Arc::ptr_eq(current, live))
+        {
             state.live = None;
         }
     }
@@ -122,6 +143,10 @@ impl Slot {
 
     /// Whether nothing would be lost with this slot.
     pub(super) fn is_idle(&self) -> bool {
-        self.state.lock().live.as_ref().is_none_or(|live| !live.is_usable())
+        self.state
+            .lock()
+            .live
+            .as_ref()
+            .is_none_or(|live| !live.is_usable())
     }
 }

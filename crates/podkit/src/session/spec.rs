@@ -2,9 +2,9 @@
 
 use crate::{
     config::{Bytes, Image, SessionSpec, WORKSPACE_PATH},
-    container::{auto_stop, cpu_millis, memory_bytes},
     config::{DEFAULT_PIDS_MAX, DEFAULT_USER, Security},
     container::ContainerInfo,
+    container::{auto_stop, cpu_millis, memory_bytes},
 };
 
 /// `over` where it says something, `base` elsewhere. Maps are joined, lists replaced.
@@ -18,8 +18,22 @@ pub(super) fn merged(base: &SessionSpec, over: &SessionSpec) -> SessionSpec {
         )*};
     }
     options![
-        image, cpus, memory, swap, pids_max, shm, cwd, user, network, hostname, read_only_root,
-        workspace, auto_stop, idle_timeout, max_lifetime, exec_timeout,
+        image,
+        cpus,
+        memory,
+        swap,
+        pids_max,
+        shm,
+        cwd,
+        user,
+        network,
+        hostname,
+        read_only_root,
+        workspace,
+        auto_stop,
+        idle_timeout,
+        max_lifetime,
+        exec_timeout,
     ];
     if over.image_defaults || over.entrypoint.is_some() || over.command.is_some() {
         // They belong together: an own command is not the arguments of another's entrypoint.
@@ -72,22 +86,57 @@ pub(super) fn differences(
         )*};
     }
     plain![
-        swap, shm, hostname, workspace, idle_timeout, max_lifetime, exec_timeout, entrypoint,
+        swap,
+        shm,
+        hostname,
+        workspace,
+        idle_timeout,
+        max_lifetime,
+        exec_timeout,
+        entrypoint,
         command,
     ];
     let default_image = default_image.to_string();
     let image = have.image.as_deref().unwrap_or(&default_image);
-    compare("image", wish.image.is_some(), wish.image.as_deref() == Some(image));
-    compare("cpus", wish.cpus.is_some(), cpu_millis(wish).ok() == cpu_millis(have).ok());
-    compare("memory", wish.memory.is_some(), memory_bytes(wish).ok() == memory_bytes(have).ok());
+    compare(
+        "image",
+        wish.image.is_some(),
+        wish.image.as_deref() == Some(image),
+    );
+    compare(
+        "cpus",
+        wish.cpus.is_some(),
+        cpu_millis(wish).ok() == cpu_millis(have).ok(),
+    );
+    compare(
+        "memory",
+        wish.memory.is_some(),
+        memory_bytes(wish).ok() == memory_bytes(have).ok(),
+    );
     let pids = have.pids_max.unwrap_or(DEFAULT_PIDS_MAX);
-    compare("pids_max", wish.pids_max.is_some(), wish.pids_max == Some(pids));
+    compare(
+        "pids_max",
+        wish.pids_max.is_some(),
+        wish.pids_max == Some(pids),
+    );
     let directory = have.cwd.clone().unwrap_or_else(|| WORKSPACE_PATH.into());
-    compare("cwd", wish.cwd.is_some(), wish.cwd.as_ref() == Some(&directory));
+    compare(
+        "cwd",
+        wish.cwd.is_some(),
+        wish.cwd.as_ref() == Some(&directory),
+    );
     let user = have.user.as_deref().unwrap_or(DEFAULT_USER);
-    compare("user", wish.user.is_some(), wish.user.as_deref() == Some(user));
+    compare(
+        "user",
+        wish.user.is_some(),
+        wish.user.as_deref() == Some(user),
+    );
     let network = have.network.clone().unwrap_or_default();
-    compare("network", wish.network.is_some(), wish.network.as_ref() == Some(&network));
+    compare(
+        "network",
+        wish.network.is_some(),
+        wish.network.as_ref() == Some(&network),
+    );
     let read_only = have.read_only_root.unwrap_or(false);
     compare(
         "read_only_root",
@@ -95,19 +144,47 @@ pub(super) fn differences(
         wish.read_only_root == Some(read_only),
     );
     let clock = auto_stop(have).ok();
-    compare("auto_stop", wish.auto_stop.is_some(), auto_stop_of(wish) == clock);
+    compare(
+        "auto_stop",
+        wish.auto_stop.is_some(),
+        auto_stop_of(wish) == clock,
+    );
     compare("image_defaults", wish.image_defaults, have.image_defaults);
-    compare("security", wish.security != Security::default(), wish.security == have.security);
-    compare("mounts", !wish.mounts.is_empty(), wish.mounts == have.mounts);
-    compare("host_paths", !wish.host_paths.is_empty(), wish.host_paths == have.host_paths);
+    compare(
+        "security",
+        wish.security != Security::default(),
+        wish.security == have.security,
+    );
+    compare(
+        "mounts",
+        !wish.mounts.is_empty(),
+        wish.mounts == have.mounts,
+    );
+    compare(
+        "host_paths",
+        !wish.host_paths.is_empty(),
+        wish.host_paths == have.host_paths,
+    );
     for (name, value) in &wish.env {
-        compare(&format!("env.{name}"), true, info.env.get(name) == Some(value));
+        compare(
+            &format!("env.{name}"),
+            true,
+            info.env.get(name) == Some(value),
+        );
     }
     for (name, address) in &wish.hosts {
-        compare(&format!("hosts.{name}"), true, have.hosts.get(name) == Some(address));
+        compare(
+            &format!("hosts.{name}"),
+            true,
+            have.hosts.get(name) == Some(address),
+        );
     }
     for (name, value) in &wish.labels {
-        compare(&format!("labels.{name}"), true, info.labels.get(name) == Some(value));
+        compare(
+            &format!("labels.{name}"),
+            true,
+            info.labels.get(name) == Some(value),
+        );
     }
     // Sizes that are written differently are the same size.
     let same_size = |a: &Option<Bytes>, b: &Option<Bytes>| match (a, b) {
@@ -138,7 +215,7 @@ mod tests {
         id::ContainerId,
     };
 
-    fn different(wish: SessionSpec, have: &SessionSpec) -> Vec<String> {
+    fn different(wish: &SessionSpec, have: &SessionSpec) -> Vec<String> {
         let info = ContainerInfo {
             id: ContainerId::new("x").unwrap(),
             name: "x".to_owned(),
@@ -154,13 +231,17 @@ mod tests {
             pid: None,
             isolation: None,
         };
-        differences(&wish, have, &info, &Image::host())
+        differences(wish, have, &info, &Image::host())
     }
 
     #[test]
     fn differences_of_fields_not_set_are_none() {
-        let have = SessionSpec::new().cpus(2.0).memory("1g").image("python").label("a", "b");
-        assert!(different(SessionSpec::new(), &have).is_empty());
+        let have = SessionSpec::new()
+            .cpus(2.0)
+            .memory("1g")
+            .image("python")
+            .label("a", "b");
+        assert!(different(&SessionSpec::new(), &have).is_empty());
     }
 
     #[test]
@@ -179,7 +260,7 @@ mod tests {
             .auto_stop(Limit::After(Duration::from_secs(60)))
             .env("A", "1")
             .label("l", "v");
-        assert_eq!(different(wish, &have), Vec::<String>::new());
+        assert_eq!(different(&wish, &have), Vec::<String>::new());
     }
 
     #[test]
@@ -192,9 +273,17 @@ mod tests {
             .mount(Mount::bind("/a", "/a"))
             .auto_stop(Limit::Off)
             .label("l", "w");
-        let mut found = different(wish, &SessionSpec::new());
+        let mut found = different(&wish, &SessionSpec::new());
         found.sort();
-        let expected = ["auto_stop", "env.A", "env.B", "image", "labels.l", "memory", "mounts"];
+        let expected = [
+            "auto_stop",
+            "env.A",
+            "env.B",
+            "image",
+            "labels.l",
+            "memory",
+            "mounts",
+        ];
         assert_eq!(found, expected);
     }
 

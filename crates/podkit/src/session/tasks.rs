@@ -22,7 +22,10 @@ pub(super) struct Tasks {
 
 impl Tasks {
     pub(super) fn new() -> Self {
-        Self { set: Lock::default(), stopping: watch::Sender::new(false) }
+        Self {
+            set: Lock::default(),
+            stopping: watch::Sender::new(false),
+        }
     }
 
     /// Begins a task that nobody waits for.
@@ -32,7 +35,10 @@ impl Tasks {
     pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> Result<()> {
         let mut set = self.set.lock();
         if *self.stopping.borrow() {
-            return Err(Error::new(ErrorKind::Unavailable, "this `Podkit` was shut down"));
+            return Err(Error::new(
+                ErrorKind::Unavailable,
+                "this `Podkit` was shut down",
+            ));
         }
         while set.try_join_next().is_some() {}
         set.spawn(task.instrument(Span::current()));
@@ -53,7 +59,10 @@ impl Tasks {
             let _gone = sender.send(task.await);
         })?;
         receiver.await.unwrap_or_else(|_| {
-            Err(Error::new(ErrorKind::Unexpected, "an inner task ended without a result"))
+            Err(Error::new(
+                ErrorKind::Unexpected,
+                "an inner task ended without a result",
+            ))
         })
     }
 

@@ -25,14 +25,28 @@ async fn gc_without_an_idle_time_removes_only_what_its_own_clock_ended() {
     let over = async || (begin.elapsed() > Duration::from_millis(5)).then_some(());
     super::wait_for("the end of the idle time", over).await;
 
-    let dry = engine.podkit().await.gc(GcOptions::new().with_dry_run(true)).await.unwrap();
+    let dry = engine
+        .podkit()
+        .await
+        .gc(GcOptions::new().with_dry_run(true))
+        .await
+        .unwrap();
     assert_eq!((dry.removed.as_slice(), dry.kept), ([key()].as_slice(), 2));
-    assert_eq!((podkit.list().await.unwrap().len(), engine.count("sweep")), (3, 0));
+    assert_eq!(
+        (podkit.list().await.unwrap().len(), engine.count("sweep")),
+        (3, 0)
+    );
 
     let report = engine.podkit().await.gc(GcOptions::new()).await.unwrap();
-    assert_eq!((report.removed.as_slice(), report.kept), ([key()].as_slice(), 2));
+    assert_eq!(
+        (report.removed.as_slice(), report.kept),
+        ([key()].as_slice(), 2)
+    );
     assert!(report.failed.is_empty());
-    assert_eq!((podkit.list().await.unwrap().len(), engine.count("sweep")), (2, 1));
+    assert_eq!(
+        (podkit.list().await.unwrap().len(), engine.count("sweep")),
+        (2, 1)
+    );
 }
 
 #[tokio::test]
@@ -58,7 +72,10 @@ async fn gc_removes_idle_sessions_whether_they_run_or_not() {
     podkit.stop(&stopped, Duration::ZERO).await.unwrap();
     let report = podkit.gc(GcOptions::new().with_idle(HOUR)).await.unwrap();
     assert_eq!((report.removed.len(), report.kept), (0, 2));
-    let report = podkit.gc(GcOptions::new().with_idle(Duration::ZERO)).await.unwrap();
+    let report = podkit
+        .gc(GcOptions::new().with_idle(Duration::ZERO))
+        .await
+        .unwrap();
     assert_eq!((report.removed.len(), report.kept), (2, 0));
     assert!(podkit.list().await.unwrap().is_empty());
 }
@@ -84,7 +101,10 @@ async fn gc_of_an_open_session_lets_its_handle_recover() {
     let engine = Engine::new();
     let podkit = engine.podkit().await;
     let session = podkit.session("bob", "123").await.unwrap();
-    podkit.gc(GcOptions::new().with_idle(Duration::ZERO)).await.unwrap();
+    podkit
+        .gc(GcOptions::new().with_idle(Duration::ZERO))
+        .await
+        .unwrap();
     session.exec(["true"]).await.unwrap().check().unwrap();
     assert_eq!(session.opened(), Opened::Recovered);
 }
@@ -94,7 +114,14 @@ async fn looking_is_no_activity_and_touching_is() {
     let engine = Engine::new();
     let podkit = engine.podkit().await;
     let session = podkit.session("bob", "123").await.unwrap();
-    let active = async || podkit.inspect(&key()).await.unwrap().last_active_at.unwrap();
+    let active = async || {
+        podkit
+            .inspect(&key())
+            .await
+            .unwrap()
+            .last_active_at
+            .unwrap()
+    };
     let first = active().await;
     // Milliseconds are rounded both ways, so that looks may differ by a few.
     let later = super::wait_for("time", async || {

@@ -100,7 +100,13 @@ impl Engine {
 
     fn enter(&self, call: &'static str) -> Result<()> {
         *self.calls.lock().unwrap().entry(call).or_default() += 1;
-        match self.fault.lock().unwrap().as_mut().and_then(|fault| fault(call)) {
+        match self
+            .fault
+            .lock()
+            .unwrap()
+            .as_mut()
+            .and_then(|fault| fault(call))
+        {
             Some(error) => Err(error),
             None => Ok(()),
         }
@@ -169,7 +175,13 @@ impl Backend for Engine {
 
     async fn list(&self, labels: &BTreeMap<String, String>) -> Result<Vec<ContainerInfo>> {
         self.enter("list")?;
-        Ok(self.inner.list(labels).await?.into_iter().map(|info| self.edited(info)).collect())
+        Ok(self
+            .inner
+            .list(labels)
+            .await?
+            .into_iter()
+            .map(|info| self.edited(info))
+            .collect())
     }
 
     async fn connect(&self, id: &ContainerId) -> Result<AgentStream> {

@@ -22,8 +22,18 @@ async fn open_of_a_missing_session_creates_and_then_reconnects_with_one_look_up(
     engine.reset();
     let second = two.session("bob", "123").await.unwrap();
     assert_eq!(second.opened(), Opened::Reconnected);
-    assert_eq!((engine.count("inspect"), engine.count("connect"), engine.total()), (1, 1, 2));
-    assert_eq!(first.boot_token().await.unwrap(), second.boot_token().await.unwrap());
+    assert_eq!(
+        (
+            engine.count("inspect"),
+            engine.count("connect"),
+            engine.total()
+        ),
+        (1, 1, 2)
+    );
+    assert_eq!(
+        first.boot_token().await.unwrap(),
+        second.boot_token().await.unwrap()
+    );
     assert_eq!(first.container(), second.container());
 }
 
@@ -34,7 +44,10 @@ async fn exec_in_an_open_session_makes_no_engine_call() {
     engine.reset();
     for _ in 0..10 {
         let output = session.exec(["echo", "hi"]).await.unwrap();
-        assert_eq!((output.outcome, output.stdout.as_slice()), (Outcome::Exited(0), &b"hi\n"[..]));
+        assert_eq!(
+            (output.outcome, output.stdout.as_slice()),
+            (Outcome::Exited(0), &b"hi\n"[..])
+        );
     }
     assert_eq!(engine.total(), 0);
 }
@@ -43,10 +56,17 @@ async fn exec_in_an_open_session_makes_no_engine_call() {
 async fn open_without_creation_of_a_missing_session_is_not_found() {
     let engine = Engine::new();
     let podkit = engine.podkit().await;
-    let error = podkit.session("bob", "123").create(false).await.unwrap_err();
+    let error = podkit
+        .session("bob", "123")
+        .create(false)
+        .await
+        .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
     assert_eq!(engine.count("create"), 0);
-    assert_eq!(podkit.inspect(&key()).await.unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(
+        podkit.inspect(&key()).await.unwrap_err().kind(),
+        ErrorKind::NotFound
+    );
 }
 
 #[tokio::test]
@@ -62,7 +82,11 @@ async fn open_with_a_bad_spec_or_id_makes_nothing() {
     ];
     for spec in bad {
         let error = podkit.session("bob", "123").spec(spec).await.unwrap_err();
-        let kinds = [ErrorKind::InvalidInput, ErrorKind::Unsupported, ErrorKind::LimitExceeded];
+        let kinds = [
+            ErrorKind::InvalidInput,
+            ErrorKind::Unsupported,
+            ErrorKind::LimitExceeded,
+        ];
         assert!(kinds.contains(&error.kind()), "{error}");
     }
     let error = podkit.session("..", "123").await.unwrap_err();
@@ -75,24 +99,50 @@ async fn open_with_another_configuration_is_a_conflict_that_names_fields_only() 
     let engine = Engine::new();
     let podkit = engine.podkit().await;
     let spec = SessionSpec::new().env("TOKEN", "hunter2").cwd("/srv");
-    podkit.session("bob", "123").spec(spec.clone()).await.unwrap();
+    podkit
+        .session("bob", "123")
+        .spec(spec.clone())
+        .await
+        .unwrap();
     let same = podkit.session("bob", "123").spec(spec).await.unwrap();
     assert_eq!(same.opened(), Opened::Reconnected);
 
-    let other = SessionSpec::new().env("TOKEN", "swordfish").cwd("/srv").user("nobody");
-    let error = podkit.session("bob", "123").spec(other.clone()).await.unwrap_err();
+    let other = SessionSpec::new()
+        .env("TOKEN", "swordfish")
+        .cwd("/srv")
+        .user("nobody");
+    let error = podkit
+        .session("bob", "123")
+        .spec(other.clone())
+        .await
+        .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict);
     let text = format!("{error} {error:?}");
-    assert!(text.contains("env.TOKEN") && text.contains("user") && !text.contains("cwd"), "{text}");
-    assert!(!text.contains("hunter2") && !text.contains("swordfish"), "{text}");
+    assert!(
+        text.contains("env.TOKEN") && text.contains("user") && !text.contains("cwd"),
+        "{text}"
+    );
+    assert!(
+        !text.contains("hunter2") && !text.contains("swordfish"),
+        "{text}"
+    );
 
-    let reuse = podkit.session("bob", "123").spec(other.clone()).on_conflict(OnConflict::Reuse);
+    let reuse = podkit
+        .session("bob", "123")
+        .spec(other.clone())
+        .on_conflict(OnConflict::Reuse);
     assert_eq!(reuse.await.unwrap().opened(), Opened::Reconnected);
-    let replace = podkit.session("bob", "123").spec(other).on_conflict(OnConflict::Replace);
+    let replace = podkit
+        .session("bob", "123")
+        .spec(other)
+        .on_conflict(OnConflict::Replace);
     let replaced = replace.await.unwrap();
     assert_eq!(replaced.opened(), Opened::Created);
     let spec = replaced.info().await.unwrap().spec;
-    assert_eq!((spec.user.as_deref(), spec.env["TOKEN"].as_str()), (Some("nobody"), "swordfish"));
+    assert_eq!(
+        (spec.user.as_deref(), spec.env["TOKEN"].as_str()),
+        (Some("nobody"), "swordfish")
+    );
 }
 
 #[tokio::test]
@@ -103,7 +153,13 @@ async fn a_new_process_restores_the_real_configuration() {
         .label("team", "a")
         .exec_timeout(Limit::After(Duration::from_secs(9)))
         .idle_timeout(Limit::After(Duration::from_secs(3600)));
-    engine.podkit().await.session("bob", "123").spec(spec.clone()).await.unwrap();
+    engine
+        .podkit()
+        .await
+        .session("bob", "123")
+        .spec(spec.clone())
+        .await
+        .unwrap();
     let podkit = engine.podkit().await;
     let session = podkit.session("bob", "123").await.unwrap();
     assert!(!session.config_lost());
@@ -117,23 +173,36 @@ async fn a_new_process_restores_the_real_configuration() {
 #[tokio::test]
 async fn default_spec_fills_in_and_never_conflicts() {
     let engine = Engine::new();
-    let with = |user: &str| engine.builder().default_spec(SessionSpec::new().user(user)).build();
+    let with = |user: &str| {
+        engine
+            .builder()
+            .default_spec(SessionSpec::new().user(user))
+            .build()
+    };
     let (one, two) = (with("one").await.unwrap(), with("two").await.unwrap());
     one.session("bob", "123").await.unwrap();
     let session = two.session("bob", "123").await.unwrap();
-    assert_eq!(session.info().await.unwrap().spec.user.as_deref(), Some("one"));
+    assert_eq!(
+        session.info().await.unwrap().spec.user.as_deref(),
+        Some("one")
+    );
 }
 
 #[tokio::test]
 async fn another_prefix_is_never_seen_or_touched() {
     let engine = Engine::new();
     let other = Prefix::new("podkit-other").unwrap();
-    let (ours, theirs) =
-        (engine.podkit().await, engine.builder().prefix(other).build().await.unwrap());
+    let (ours, theirs) = (
+        engine.podkit().await,
+        engine.builder().prefix(other).build().await.unwrap(),
+    );
     let session = theirs.session("bob", "123").await.unwrap();
     assert!(ours.list().await.unwrap().is_empty());
     assert!(!ours.close(&key()).await.unwrap().existed);
-    let report = ours.gc(podkit::GcOptions::new().with_idle(Duration::ZERO)).await.unwrap();
+    let report = ours
+        .gc(podkit::GcOptions::new().with_idle(Duration::ZERO))
+        .await
+        .unwrap();
     assert_eq!((report.removed.len(), report.kept), (0, 0));
     ours.session("bob", "123").await.unwrap();
     assert_eq!(theirs.list().await.unwrap().len(), 1);
@@ -152,8 +221,14 @@ async fn close_is_idempotent_and_ends_every_handle_of_this_process() {
     let error = clone.exec(["true"]).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ContainerGone);
     assert!(podkit.list().await.unwrap().is_empty());
-    assert_eq!(podkit.session("bob", "123").await.unwrap().opened(), Opened::Created);
-    assert_eq!(clone.exec(["true"]).await.unwrap_err().kind(), ErrorKind::ContainerGone);
+    assert_eq!(
+        podkit.session("bob", "123").await.unwrap().opened(),
+        Opened::Created
+    );
+    assert_eq!(
+        clone.exec(["true"]).await.unwrap_err().kind(),
+        ErrorKind::ContainerGone
+    );
 }
 
 #[tokio::test]
@@ -173,7 +248,12 @@ async fn exec_after_a_stop_starts_the_container_again() {
     let podkit = engine.podkit().await;
     let session = podkit.session("bob", "123").await.unwrap();
     let before = session.boot_token().await.unwrap();
-    engine.podkit().await.stop(&key(), Duration::ZERO).await.unwrap();
+    engine
+        .podkit()
+        .await
+        .stop(&key(), Duration::ZERO)
+        .await
+        .unwrap();
     let info = podkit.inspect(&key()).await.unwrap();
     assert_eq!(info.state, ContainerState::Exited);
     assert_eq!(info.stop_cause, Some(StopCause::Requested));
@@ -187,7 +267,11 @@ async fn exec_after_a_removal_elsewhere_makes_the_container_anew_as_it_was() {
     let engine = Engine::new();
     let podkit = engine.podkit().await;
     let spec = SessionSpec::new().env("TOKEN", "hunter2").user("nobody");
-    let session = podkit.session("bob", "123").spec(spec.clone()).await.unwrap();
+    let session = podkit
+        .session("bob", "123")
+        .spec(spec.clone())
+        .await
+        .unwrap();
     assert!(engine.podkit().await.close(&key()).await.unwrap().existed);
     session.exec(["true"]).await.unwrap().check().unwrap();
     assert_eq!(session.opened(), Opened::Recovered);
@@ -199,7 +283,11 @@ async fn open_of_a_paused_session_resumes_it() {
     let engine = Engine::new();
     let podkit = engine.podkit().await;
     let session = podkit.session("bob", "123").await.unwrap();
-    podkit.containers().pause(session.container()).await.unwrap();
+    podkit
+        .containers()
+        .pause(session.container())
+        .await
+        .unwrap();
     let again = podkit.session("bob", "123").await.unwrap();
     assert_eq!(again.opened(), Opened::Resumed);
     again.exec(["true"]).await.unwrap().check().unwrap();
@@ -211,11 +299,15 @@ async fn scoped_session_is_closed_when_its_body_ends_fails_panics_or_is_dropped(
     let podkit = engine.podkit().await;
     let empty = async || podkit.list().await.unwrap().is_empty().then_some(());
 
-    let code = podkit.scoped(SessionSpec::new(), async |s| Ok(s.exec(["true"]).await?.code()));
+    let code = podkit.scoped(SessionSpec::new(), async |s| {
+        Ok(s.exec(["true"]).await?.code())
+    });
     assert_eq!(code.await.unwrap(), 0);
     assert!(podkit.list().await.unwrap().is_empty());
 
-    let failed = podkit.scoped(SessionSpec::new(), async |s| s.exec(["false"]).await?.check());
+    let failed = podkit.scoped(SessionSpec::new(), async |s| {
+        s.exec(["false"]).await?.check()
+    });
     assert_eq!(failed.await.unwrap_err().kind(), ErrorKind::Unexpected);
     assert!(podkit.list().await.unwrap().is_empty());
 
@@ -273,11 +365,20 @@ async fn files_written_are_read_listed_renamed_and_removed() {
     files.rename("a/b.bin", "a/c.bin").await.unwrap();
     assert!(!files.exists("a/b.bin").await.unwrap() && files.exists("a/c.bin").await.unwrap());
     files.remove_all("a").await.unwrap();
-    assert_eq!(files.read("a/c.bin").await.unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(
+        files.read("a/c.bin").await.unwrap_err().kind(),
+        ErrorKind::NotFound
+    );
     let options = podkit::WriteOptions::new().with_parents(false);
-    let error = files.write_with("x/y", options, &b"1"[..]).await.unwrap_err();
+    let error = files
+        .write_with("x/y", options, &b"1"[..])
+        .await
+        .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
-    assert_eq!(files.read("").await.unwrap_err().kind(), ErrorKind::InvalidInput);
+    assert_eq!(
+        files.read("").await.unwrap_err().kind(),
+        ErrorKind::InvalidInput
+    );
 }
 
 #[tokio::test]
@@ -299,9 +400,13 @@ fn blocking_calls_work_outside_async_code_and_fail_inside() {
     assert_eq!(session.exec(["echo", "hi"]).unwrap().stdout, b"hi\n");
     session.files().write("a", "x").unwrap();
     assert_eq!(session.files().read("a").unwrap(), b"x");
-    let code = podkit.scoped(SessionSpec::new(), |s| Ok(s.exec(["true"])?.code())).unwrap();
+    let code = podkit
+        .scoped(SessionSpec::new(), |s| Ok(s.exec(["true"])?.code()))
+        .unwrap();
     assert_eq!((code, podkit.list().unwrap().len()), (0, 1));
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
     runtime.block_on(async move {
         let error = session.exec(["true"]).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported);

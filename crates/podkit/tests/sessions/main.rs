@@ -1,5 +1,7 @@
 //! Sessions on the memory engine: create or reconnect, conflicts, races, recovery, expiry.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
+
 mod clocks;
 mod engine;
 mod faults;
@@ -15,7 +17,10 @@ async fn wait_for<T>(what: &str, mut condition: impl AsyncFnMut() -> Option<T>) 
         if let Some(value) = condition().await {
             return value;
         }
-        assert!(begin.elapsed() < Duration::from_secs(10), "{what} did not happen");
+        assert!(
+            begin.elapsed() < Duration::from_secs(10),
+            "{what} did not happen"
+        );
         tokio::task::yield_now().await;
     }
 }

@@ -23,7 +23,11 @@ async fn six_openers_of_one_session_share_one_container() {
     let barrier = Arc::new(Barrier::new(OPENERS));
     let mut tasks = JoinSet::new();
     for number in 0..OPENERS {
-        let podkit = if number % 2 == 0 { one.clone() } else { two.clone() };
+        let podkit = if number % 2 == 0 {
+            one.clone()
+        } else {
+            two.clone()
+        };
         let barrier = Arc::clone(&barrier);
         tasks.spawn(async move {
             let mut tokens = Vec::new();
@@ -39,9 +43,15 @@ async fn six_openers_of_one_session_share_one_container() {
     }
     let all = tasks.join_all().await;
     for round in 0..ROUNDS {
-        let makers = all.iter().filter(|tokens| tokens[round].1 == Opened::Created).count();
+        let makers = all
+            .iter()
+            .filter(|tokens| tokens[round].1 == Opened::Created)
+            .count();
         assert_eq!(makers, 1, "round {round}");
-        assert!(all.iter().all(|tokens| tokens[round].0 == all[0][round].0), "round {round}");
+        assert!(
+            all.iter().all(|tokens| tokens[round].0 == all[0][round].0),
+            "round {round}"
+        );
     }
     assert_eq!(one.list().await.unwrap().len(), ROUNDS);
 }
@@ -55,7 +65,10 @@ async fn use_once(podkit: &Podkit) -> Result<Session> {
             "{output:?}"
         ),
         Err(error) => assert!(
-            matches!(error.kind(), ErrorKind::ContainerGone | ErrorKind::AgentUnreachable),
+            matches!(
+                error.kind(),
+                ErrorKind::ContainerGone | ErrorKind::AgentUnreachable
+            ),
             "{error:?}"
         ),
     }

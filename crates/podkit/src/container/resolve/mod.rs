@@ -1,19 +1,20 @@
 //! From a wish to a complete order: every default filled in, everything checked, nothing touched.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     net::IpAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
+
+mod mounts;
 
 use super::{paths, security};
 use crate::{
     backend::{Capabilities, ContainerSpec, Limits, MainCommand},
     config::{
         Bytes, DEFAULT_AUTO_STOP, DEFAULT_CPU_MILLIS, DEFAULT_MEMORY_BYTES, DEFAULT_PIDS_MAX,
-        DEFAULT_SHM_BYTES, DEFAULT_USER, Image, Limit, Mount, MountSource, Network, SessionSpec,
-        WORKSPACE_PATH,
+        DEFAULT_USER, Image, Limit, Mount, Network, SessionSpec, WORKSPACE_PATH,
     },
     error::{Error, Result},
     exec::check_env,
@@ -25,9 +26,6 @@ const MIN_MEMORY_BYTES: u64 = 6 << 20;
 
 /// Labels of podkit's own begin with this; callers' labels may not.
 const RESERVED_LABELS: &str = "podkit.";
-
-/// Parts of the container's file system that are not the caller's to mount on.
-const RESERVED_TARGETS: &[&str] = &["/proc", "/sys", "/.podkit"];
 
 /// What the container manager makes a container from.
 #[derive(Clone, Debug)]
@@ -47,7 +45,12 @@ impl ContainerRequest {
     /// A request without further labels and mounts.
     #[must_use]
     pub const fn new(name: ContainerId, spec: SessionSpec) -> Self {
-        Self { name, labels: BTreeMap::new(), spec, mounts: Vec::new() }
+        Self {
+            name,
+            labels: BTreeMap::new(),
+            spec,
+            mounts: Vec::new(),
+        }
     }
 }
 
@@ -70,7 +73,7 @@ pub fn resolve(request: &ContainerRequest, capabilities: &Capabilities) -> Resul
     let spec = &request.spec;
     let image = image(spec, capabilities)?;
     let limits = limits(spec, capabilities)?;
-    let (mounts, shm_bytes) = mounts(request, capabilities, limits.memory_bytes)?;
+    let (mounts, shm_bytes) = mounts::mounts(request, capabilities, limits.memory_bytes)?;
     for (name, value) in &spec.env {
         check_env(name, value)?;
     }
@@ -107,17 +110,20 @@ pub fn resolve(request: &ContainerRequest, capabilities: &Capabilities) -> Resul
 pub(crate) fn auto_stop(spec: &SessionSpec) -> Result<Option<Duration>> {
     clock("idle_timeout", spec.idle_timeout)?;
     clock("exec_timeout", spec.exec_timeout)?;
-    let runs_something =
-        spec.image_defaults || spec.entrypoint.is_some() || spec.command.is_some();
-    let default = if runs_something { Limit::Off } else { Limit::After(DEFAULT_AUTO_STOP) };
+    let runs_something = spec.image_defaults || spec.entrypoint.is_some() || spec.command.is_some();
+    let default = if runs_something {
+        Limit::Off
+    } else {
+        Limit::After(DEFAULT_AUTO_STOP)
+    };
     clock("auto_stop", Some(spec.auto_stop.unwrap_or(default)))
 }
 
 fn clock(field: &str, limit: Option<Limit>) -> Result<Option<Duration>> {
     match limit.and_then(Limit::duration) {
-        Some(Duration::ZERO) => {
-            Err(Error::invalid_input(format!("`{field}` of zero lets nothing run")))
-        }
+        Some(Duration::ZERO) => Err(Error::invalid_input(format!(
+            "`{field}` of zero lets nothing run"
+        ))),
         duration => Ok(duration),
     }
 }
@@ -125,30 +131,34 @@ fn clock(field: &str, limit: Option<Limit>) -> Result<Option<Duration>> {
 /// Refuses a field that is set where the engine cannot honour it.
 fn need(able: bool, asked: bool, field: &str) -> Result<()> {
     if asked && !able {
-        return Err(Error::unsupported(format!("this engine cannot honour `{field}`"))
-            .with_hint(format!("leave `{field}` out, or use an engine that has it")));
+        return Err(
+            Error::unsupported(format!("this engine cannot honour `{field}`"))
+                .with_hint(format!("leave `{field}` out, or use an engine that has it")),
+        );
     }
     Ok(())
 }
 
 fn image(spec: &SessionSpec, capabilities: &Capabilities) -> Result<Image> {
-    let Some(name) = &spec.image else { return Ok(capabilities.default_image.clone()) };
+    let Some(name) = &spec.image else {
+        return Ok(capabilities.default_image.clone());
+    };
     let image = Image::parse(name)?;
     match &image {
-        Image::Reference(_) if !capabilities.image_references => {
-            Err(Error::unsupported(format!("this engine knows no images by name, as `{name}`"))
-                .with_hint("use `host`, `dir:/path` or `tar:/path`"))
-        }
+        Image::Reference(_) if !capabilities.image_references => Err(Error::unsupported(format!(
+            "this engine knows no images by name, as `{name}`"
+        ))
+        .with_hint("use `host`, `dir:/path` or `tar:/path`")),
         Image::Reference(_) => Ok(image),
-        Image::Host { .. } | Image::Directory(_) | Image::Tar(_)
-            if !capabilities.local_images =>
-        {
-            Err(Error::unsupported(format!("this engine has no local image, as `{name}`"))
-                .with_hint("name an image of a registry, such as `python:3.12`"))
+        Image::Host { .. } | Image::Directory(_) | Image::Tar(_) if !capabilities.local_images => {
+            Err(
+                Error::unsupported(format!("this engine has no local image, as `{name}`"))
+                    .with_hint("name an image of a registry, such as `python:3.12`"),
+            )
         }
-        Image::Directory(path) | Image::Tar(path) if !path.is_absolute() => {
-            Err(Error::invalid_input(format!("the path of the image `{name}` is not absolute")))
-        }
+        Image::Directory(path) | Image::Tar(path) if !path.is_absolute() => Err(
+            Error::invalid_input(format!("the path of the image `{name}` is not absolute")),
+        ),
         Image::Host { .. } | Image::Directory(_) | Image::Tar(_) => Ok(image),
     }
 }
@@ -158,13 +168,17 @@ fn host_paths(spec: &SessionSpec, image: &Image) -> Result<Vec<PathBuf>> {
         return if spec.host_paths.is_empty() {
             Ok(Vec::new())
         } else {
-            Err(Error::invalid_input("`host_paths` belong to the image `host` only"))
+            Err(Error::invalid_input(
+                "`host_paths` belong to the image `host` only",
+            ))
         };
     };
     let mut all = paths.clone();
     for path in &spec.host_paths {
         if !path.is_absolute() {
-            return Err(Error::invalid_input(format!("the host path {path:?} is not absolute")));
+            return Err(Error::invalid_input(format!(
+                "the host path {path:?} is not absolute"
+            )));
         }
         all.push(paths::normalize(path)?);
     }
@@ -187,7 +201,9 @@ fn limits(spec: &SessionSpec, capabilities: &Capabilities) -> Result<Limits> {
             None => (capabilities.memory_limit && capabilities.swap_limit).then_some(0),
         },
         cpu_millis: capabilities.cpu_limit.then_some(cpu_millis(spec)?),
-        pids_max: capabilities.pids_limit.then_some(spec.pids_max.unwrap_or(DEFAULT_PIDS_MAX)),
+        pids_max: capabilities
+            .pids_limit
+            .then_some(spec.pids_max.unwrap_or(DEFAULT_PIDS_MAX)),
     })
 }
 
@@ -196,7 +212,10 @@ fn limits(spec: &SessionSpec, capabilities: &Capabilities) -> Result<Limits> {
 /// # Errors
 /// `InvalidInput`.
 pub(crate) fn memory_bytes(spec: &SessionSpec) -> Result<u64> {
-    let bytes = spec.memory.as_ref().map_or(Ok(DEFAULT_MEMORY_BYTES), Bytes::resolve)?;
+    let bytes = spec
+        .memory
+        .as_ref()
+        .map_or(Ok(DEFAULT_MEMORY_BYTES), Bytes::resolve)?;
     if bytes < MIN_MEMORY_BYTES {
         return Err(Error::invalid_input(format!(
             "`memory` of {bytes} bytes is below the least of {MIN_MEMORY_BYTES} bytes (6m)"
@@ -210,9 +229,13 @@ pub(crate) fn memory_bytes(spec: &SessionSpec) -> Result<u64> {
 /// # Errors
 /// `InvalidInput`.
 pub(crate) fn cpu_millis(spec: &SessionSpec) -> Result<u32> {
-    let Some(cpus) = spec.cpus else { return Ok(DEFAULT_CPU_MILLIS) };
+    let Some(cpus) = spec.cpus else {
+        return Ok(DEFAULT_CPU_MILLIS);
+    };
     if !(0.01..=100_000.0).contains(&cpus) {
-        return Err(Error::invalid_input(format!("`cpus` of {cpus} is not at least 0.01 cores")));
+        return Err(Error::invalid_input(format!(
+            "`cpus` of {cpus} is not at least 0.01 cores"
+        )));
     }
     #[expect(
         clippy::cast_possible_truncation,
@@ -221,97 +244,6 @@ pub(crate) fn cpu_millis(spec: &SessionSpec) -> Result<u32> {
     )]
     let millis = (cpus * 1000.0).round() as u32;
     Ok(millis)
-}
-
-/// All mounts with normalized targets and sizes, and the size of `/dev/shm`.
-fn mounts(
-    request: &ContainerRequest,
-    capabilities: &Capabilities,
-    memory_bytes: Option<u64>,
-) -> Result<(Vec<Mount>, u64)> {
-    let mut targets = BTreeSet::new();
-    let mut mounts = Vec::new();
-    for mount in request.mounts.iter().chain(&request.spec.mounts) {
-        let target = mount_target(mount)?;
-        if !targets.insert(target.clone()) {
-            return Err(Error::invalid_input(format!(
-                "two mounts have the target `{}`",
-                target.display()
-            )));
-        }
-        match &mount.source {
-            MountSource::Bind(source) => {
-                need(capabilities.bind_mounts, true, "mounts (bind)")?;
-                need(capabilities.writable_binds, !mount.read_only, "mounts (writable bind)")?;
-                if !source.is_absolute() {
-                    return Err(Error::invalid_input(format!(
-                        "the mount source {source:?} is not absolute"
-                    )));
-                }
-                paths::normalize(source)?;
-            }
-            MountSource::Volume(name) => {
-                need(capabilities.volumes, true, "mounts (volume)")?;
-                ContainerId::new(name.clone())
-                    .map_err(|_| Error::invalid_input(format!("{name:?} is not a volume name")))?;
-            }
-            MountSource::Tmpfs { .. } => {}
-        }
-        mounts.push(Mount { target, ..mount.clone() });
-    }
-    let memory = memory_bytes.unwrap_or(DEFAULT_MEMORY_BYTES);
-    let shm = match &request.spec.shm {
-        Some(shm) => shm.resolve()?,
-        None => DEFAULT_SHM_BYTES.min(memory / 4),
-    };
-    share_tmpfs(&mut mounts, shm, memory)?;
-    Ok((mounts, shm))
-}
-
-fn mount_target(mount: &Mount) -> Result<PathBuf> {
-    let target = &mount.target;
-    let bad = |why: &str| Err(Error::invalid_input(format!("the mount target {target:?} {why}")));
-    if !target.is_absolute() {
-        return bad("is not absolute");
-    }
-    let normal = paths::normalize(target)?;
-    if normal == Path::new("/") {
-        return bad("is the root");
-    }
-    if normal == Path::new("/dev") || RESERVED_TARGETS.iter().any(|at| normal.starts_with(at)) {
-        return bad("belongs to podkit or the kernel");
-    }
-    Ok(normal)
-}
-
-/// Gives every tmpfs a size. Together with `/dev/shm` they get at most half the memory, since what
-/// is in them counts as memory and a full one must not end the session.
-fn share_tmpfs(mounts: &mut [Mount], shm_bytes: u64, memory_bytes: u64) -> Result<()> {
-    let sizes = mounts.iter().filter_map(|mount| match mount.source {
-        MountSource::Tmpfs { size_bytes } => Some(size_bytes),
-        MountSource::Bind(_) | MountSource::Volume(_) => None,
-    });
-    let (mut asked, mut open) = (shm_bytes, 0);
-    for size in sizes {
-        match size {
-            Some(0) => return Err(Error::invalid_input("a tmpfs of 0 bytes holds nothing")),
-            Some(size) => asked = asked.saturating_add(size),
-            None => open += 1,
-        }
-    }
-    let half = memory_bytes / 2;
-    if asked > half || (open > 0 && (half - asked) / open < 4096) {
-        return Err(Error::invalid_input(format!(
-            "`shm` and tmpfs mounts of {asked} bytes together exceed half the memory ({half} bytes)"
-        ))
-        .with_hint("raise `memory`, or lower the sizes"));
-    }
-    for mount in mounts {
-        if let MountSource::Tmpfs { size_bytes: size @ None } = &mut mount.source {
-            *size = Some((memory_bytes / 4).min((half - asked) / open));
-        }
-    }
-    Ok(())
 }
 
 fn main_command(spec: &SessionSpec) -> Result<MainCommand> {
@@ -326,12 +258,17 @@ fn main_command(spec: &SessionSpec) -> Result<MainCommand> {
     }
     let all = spec.entrypoint.iter().chain(&spec.command).flatten();
     if all.into_iter().any(|word| word.contains('\0')) {
-        return Err(Error::invalid_input("`entrypoint` or `command` contains a NUL byte"));
+        return Err(Error::invalid_input(
+            "`entrypoint` or `command` contains a NUL byte",
+        ));
     }
     if words(&spec.entrypoint) + words(&spec.command) == 0 {
         return Ok(MainCommand::None);
     }
-    Ok(MainCommand::Command { entrypoint: spec.entrypoint.clone(), command: spec.command.clone() })
+    Ok(MainCommand::Command {
+        entrypoint: spec.entrypoint.clone(),
+        command: spec.command.clone(),
+    })
 }
 
 fn labels(request: &ContainerRequest) -> Result<BTreeMap<String, String>> {
@@ -343,7 +280,9 @@ fn labels(request: &ContainerRequest) -> Result<BTreeMap<String, String>> {
             )));
         }
         if key.is_empty() || key.chars().chain(value.chars()).any(|c| c == '\0') {
-            return Err(Error::invalid_input(format!("the label {key:?} is not a label")));
+            return Err(Error::invalid_input(format!(
+                "the label {key:?} is not a label"
+            )));
         }
     }
     labels.extend(request.labels.clone());
@@ -351,7 +290,9 @@ fn labels(request: &ContainerRequest) -> Result<BTreeMap<String, String>> {
 }
 
 fn cwd(spec: &SessionSpec) -> Result<String> {
-    let Some(cwd) = &spec.cwd else { return Ok(WORKSPACE_PATH.to_owned()) };
+    let Some(cwd) = &spec.cwd else {
+        return Ok(WORKSPACE_PATH.to_owned());
+    };
     let path = paths::normalize(&Path::new(WORKSPACE_PATH).join(cwd))?;
     path.into_os_string()
         .into_string()
@@ -370,11 +311,12 @@ fn user(spec: &SessionSpec) -> Result<String> {
 fn network(spec: &SessionSpec, capabilities: &Capabilities) -> Result<Network> {
     let network = spec.network.clone().unwrap_or_default();
     match &network {
-        Network::Outbound if !capabilities.outbound => {
-            Err(Error::unsupported("this engine has no outbound network").with_hint(
-                "leave `network` out for loopback only, or use an engine with an outbound network",
-            ))
-        }
+        Network::Outbound if !capabilities.outbound => Err(Error::unsupported(
+            "this engine has no outbound network",
+        )
+        .with_hint(
+            "leave `network` out for loopback only, or use an engine with an outbound network",
+        )),
         Network::Named(names) => {
             need(capabilities.named_networks, true, "network (by name)")?;
             if names.is_empty() {
@@ -392,7 +334,9 @@ fn check_hostname(name: &str) -> Result<()> {
         !label.is_empty()
             && !label.starts_with('-')
             && !label.ends_with('-')
-            && label.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
+            && label
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
     };
     if name.len() > 63 || !name.split('.').all(label) {
         return Err(Error::invalid_input(format!("{name:?} is not a host name")));
@@ -401,7 +345,9 @@ fn check_hostname(name: &str) -> Result<()> {
 }
 
 fn hostname(spec: &SessionSpec, container: &ContainerId) -> Result<String> {
-    let Some(name) = &spec.hostname else { return Ok(container.to_string()) };
+    let Some(name) = &spec.hostname else {
+        return Ok(container.to_string());
+    };
     check_hostname(name)?;
     Ok(name.clone())
 }
@@ -410,7 +356,9 @@ fn hosts(spec: &SessionSpec) -> Result<Vec<(String, IpAddr)>> {
     let line = |(name, address): (&String, &String)| {
         check_hostname(name)?;
         let address = address.parse().map_err(|_| {
-            Error::invalid_input(format!("{address:?}, the address of `{name}`, is no IP address"))
+            Error::invalid_input(format!(
+                "{address:?}, the address of `{name}`, is no IP address"
+            ))
         })?;
         Ok((name.clone(), address))
     };
@@ -428,5 +376,4 @@ fn isolation(
 }
 
 #[cfg(test)]
-#[path = "resolve_tests.rs"]
 mod tests;

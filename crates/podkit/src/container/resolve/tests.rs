@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
     backend::TreeKill,
-    config::{Isolation, Security},
+    config::{Isolation, MountSource, Security},
     error::ErrorKind,
 };
 
@@ -43,8 +43,14 @@ fn resolve_without_wishes_fills_in_the_documented_defaults() {
     let limits = spec.limits;
     assert_eq!(limits.memory_bytes, Some(512 << 20));
     assert_eq!(limits.swap_bytes, Some(0));
-    assert_eq!((limits.cpu_millis, limits.pids_max), (Some(1000), Some(512)));
-    assert_eq!((spec.cwd.as_str(), spec.user.as_str()), ("/workspace", "root"));
+    assert_eq!(
+        (limits.cpu_millis, limits.pids_max),
+        (Some(1000), Some(512))
+    );
+    assert_eq!(
+        (spec.cwd.as_str(), spec.user.as_str()),
+        ("/workspace", "root")
+    );
     assert_eq!(spec.hostname, "podkit-x");
     assert_eq!(spec.shm_bytes, 64 << 20);
     assert!(spec.seccomp && spec.no_new_privileges);
@@ -77,7 +83,9 @@ fn resolve_of_unusable_fields_is_invalid_input() {
         new().mount(Mount::bind("/x", "/a/../../b")),
         new().mount(Mount::bind("/x", "/proc/sys")),
         new().mount(Mount::bind("/x", "/.podkit")),
-        new().mount(Mount::bind("/x", "/a")).mount(Mount::bind("/y", "/b/../a")),
+        new()
+            .mount(Mount::bind("/x", "/a"))
+            .mount(Mount::bind("/y", "/b/../a")),
         new().mount(Mount::tmpfs("/a", Some(1 << 40))),
         new().mount(Mount::tmpfs("/a", Some(0))),
         new().shm("1t"),
@@ -99,13 +107,20 @@ fn resolve_of_unusable_fields_is_invalid_input() {
     ];
     for (index, spec) in bad.into_iter().enumerate() {
         let error = resolved(spec, true).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::InvalidInput, "case {index}: {error}");
+        assert_eq!(
+            error.kind(),
+            ErrorKind::InvalidInput,
+            "case {index}: {error}"
+        );
     }
 }
 
 #[test]
 fn resolve_of_what_the_engine_lacks_is_unsupported_and_names_the_field() {
-    let security = Security { isolation: Some(Isolation::OwnRange), ..Security::default() };
+    let security = Security {
+        isolation: Some(Isolation::OwnRange),
+        ..Security::default()
+    };
     let bad = [
         (new().cpus(1.0), "cpus"),
         (new().memory("1g"), "memory"),
@@ -146,7 +161,11 @@ fn resolve_of_tmpfs_shares_half_the_memory() {
 
 #[test]
 fn resolve_with_a_program_of_its_own_has_no_auto_stop() {
-    for spec in [new().command(["x"]), new().entrypoint(["x"]), new().image_defaults(true)] {
+    for spec in [
+        new().command(["x"]),
+        new().entrypoint(["x"]),
+        new().image_defaults(true),
+    ] {
         assert_eq!(resolved(spec, true).unwrap().auto_stop, None);
     }
     let cleared = resolved(new().entrypoint(Vec::<String>::new()), true).unwrap();
@@ -155,6 +174,9 @@ fn resolve_with_a_program_of_its_own_has_no_auto_stop() {
 
 #[test]
 fn resolve_of_a_relative_cwd_is_in_the_workspace() {
-    assert_eq!(resolved(new().cwd("a/./b"), true).unwrap().cwd, "/workspace/a/b");
+    assert_eq!(
+        resolved(new().cwd("a/./b"), true).unwrap().cwd,
+        "/workspace/a/b"
+    );
     assert_eq!(resolved(new().cwd("/srv"), true).unwrap().cwd, "/srv");
 }

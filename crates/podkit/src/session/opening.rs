@@ -1,0 +1,404 @@
+//! One opening: rounds of look, act, look again.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use tokio::time::{Instant, sleep};
+use tracing::{info, warn};
+
+use super::{
+    labels,
+    manager::SessionManager,
+    open::{OnConflict, Opened, Wish},
+    slot::{Live, Slot},
+    spec::{differences, merged},
+};
+use crate::{
+    config::{Limit, SessionSpec},
+    container::{ContainerInfo, ContainerRequest, ContainerState, StopCause, jittered},
+    error::{Error, ErrorKind, Result},
+    id::ContainerId,
+};
+
+/// Pause after the first round in which the container was found changing; doubled each time.
+const FIRST_PAUSE: Duration = Duration::from_millis(1);
+
+/// Longest pause between two rounds.
+const LONGEST_PAUSE: Duration = Duration::from_millis(100);
+
+/// How often one opening starts a container that was killed again: by a closer, most likely, whose
+/// removal is under way, so that it is worth looking again.
+const STARTS: u32 = 20;
+
+/// How often one opening meets an agent that does not answer, of a container that runs.
+const UNREACHABLE: u32 = 3;
+
+/// One opening in progress: rounds of look, act, look again, until a running container answers.
+pub(super) struct Opening<'a> {
+    manager: &'a SessionManager,
+    slot: &'a Slot,
+    wish: Wish,
+    opened: Opened,
+    config_lost: bool,
+    /// The configuration of a container that had to be removed.
+    salvaged: Option<SessionSpec>,
+    /// Whether what this process remembers is not to be used.
+    afresh: bool,
+    starts: u32,
+    unreachable: u32,
+    settling_since: Option<Instant>,
+}
+
+/// What one round came to.
+enum Round {
+    Done(Arc<Live>),
+    /// The container changed under our hands: look again.
+    Again,
+    /// Somebody else is at it: look again a little later.
+    Wait,
+}
+
+impl<'a> Opening<'a> {
+    pub(super) fn new(manager: &'a SessionManager, slot: &'a Slot, wish: Wish) -> Self {
+        Self {
+            manager,
+            slot,
+            wish,
+            opened: Opened::Reconnected,
+            config_lost: false,
+            salvaged: None,
+            afresh: false,
+            starts: 0,
+            unreachable: 0,
+            settling_since: None,
+        }
+    }
+
+    pub(super) async fn run(&mut self) -> Result<(Arc<Live>, Opened)> {
+        let deadlines = *self.manager.containers().deadlines();
+        let until = Instant::now() + deadlines.create + deadlines.settle;
+        let mut pause = FIRST_PAUSE;
+        let mut rounds = 0_u32;
+        loop {
+            let round = match self.round().await {
+                Ok(Round::Done(live)) => return Ok((live, self.opened)),
+                Ok(round) => round,
+                Err(error) if vanished(&error) && Instant::now() < until => Round::Again,
+                Err(error) => return Err(error),
+            };
+            let since = *self.settling_since.get_or_insert_with(Instant::now);
+            if Instant::now() > until || since.elapsed() > deadlines.settle {
+                return Err(Error::new(
+                    ErrorKind::TimedOut,
+                    format!("the container did not settle within {:?}", deadlines.settle),
+                )
+                .with_container(&self.slot.name)
+                .with_hint(
+                    "look at it with `podkit inspect`; another process may be removing it",
+                ));
+            }
+            // The first round again is at once: a lost race is most often won the second time.
+            rounds += 1;
+            if rounds > 1 || matches!(round, Round::Wait) {
+                sleep(jittered(pause)).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+        }
+    }
+
+    async fn round(&mut self) -> Result<Round> {
+        let containers = self.manager.containers();
+        let Some(info) = containers.find(&self.slot.name).await? else {
+            return self.create().await;
+        };
+        if labels::owner(self.manager.prefix(), &info).as_ref() != Some(&self.slot.key) {
+            return Err(Error::new(
+                ErrorKind::Conflict,
+                "a container of this name exists that does not carry this session's labels",
+            )
+            .with_container(&info.id)
+            .with_hint("remove that container, or use another prefix"));
+        }
+        match info.state {
+            ContainerState::Removing => return Ok(Round::Wait),
+            ContainerState::Dead => {
+                self.salvaged = labels::config(&info);
+                self.config_lost |= self.salvaged.is_none();
+                self.opened = Opened::Recovered;
+                containers.remove(&info.id).await?;
+                return Ok(Round::Again);
+            }
+            ContainerState::Created
+            | ContainerState::Running
+            | ContainerState::Paused
+            | ContainerState::Exited => {}
+        }
+        let stored = labels::config(&info);
+        let conflict = self.conflict(&info, stored.as_ref())?;
+        if !conflict.is_empty() && self.wish.on_conflict == OnConflict::Replace {
+            info!(fields = conflict.join(", "), "replacing the container");
+            (self.opened, self.afresh) = (Opened::Created, true);
+            self.slot.stopped();
+            self.manager.remove_ours(&info).await?;
+            return Ok(Round::Again);
+        }
+        self.adopt(&info, stored).await
+    }
+
+    /// The fields in which the container differs from the wish, unless that is an error.
+    fn conflict(&self, info: &ContainerInfo, stored: Option<&SessionSpec>) -> Result<Vec<String>> {
+        let wish = &self.wish.spec;
+        if *wish == SessionSpec::default() {
+            return Ok(Vec::new());
+        }
+        let containers = self.manager.containers();
+        containers.check(wish)?;
+        let Some(stored) = stored else {
+            warn!("the container's configuration cannot be read, so it was not compared");
+            return Ok(Vec::new());
+        };
+        let fields = differences(wish, stored, info, &containers.capabilities().default_image);
+        if fields.is_empty() {
+            return Ok(fields);
+        }
+        let names = fields.join("`, `");
+        match self.wish.on_conflict {
+            OnConflict::Fail => Err(Error::new(
+                ErrorKind::Conflict,
+                format!("the session's container was made with other values of `{names}`"),
+            )
+            .with_container(&info.id)
+            .with_hint("leave these fields out, close the session first, or ask to replace it")),
+            OnConflict::Reuse => {
+                warn!(
+                    fields = fields.join(", "),
+                    "using a container of another configuration"
+                );
+                Ok(fields)
+            }
+            OnConflict::Replace => Ok(fields),
+        }
+    }
+
+    /// Brings a container that is there to life and connects to it.
+    async fn adopt(&mut self, info: &ContainerInfo, stored: Option<SessionSpec>) -> Result<Round> {
+        let containers = self.manager.containers();
+        let lost = stored.is_none();
+        let spec = match stored {
+            Some(spec) => spec,
+            None => merged(self.manager.defaults(), &self.wish.spec),
+        };
+        let mut seen = Some(info);
+        match info.state {
+            ContainerState::Running => {}
+            ContainerState::Paused => {
+                containers.resume(&info.id).await?;
+                self.became(Opened::Resumed);
+            }
+            _ => {
+                self.may_start(info, &spec).await?;
+                if spec.workspace.is_some() {
+                    self.manager.mounts(&self.slot.key, &spec).await?;
+                }
+                self.start(info).await?;
+                self.became(Opened::Started);
+                seen = None;
+            }
+        }
+        self.config_lost |= lost;
+        if seen.is_none() {
+            containers.forget(&info.id);
+        }
+        self.connect(&info.id, seen, spec).await
+    }
+
+    async fn start(&self, info: &ContainerInfo) -> Result<()> {
+        let containers = self.manager.containers();
+        let Err(error) = containers.start(&info.id).await else {
+            return Ok(());
+        };
+        let missing = error.kind() == ErrorKind::NotFound;
+        let found = if missing {
+            containers.find(&info.id).await?
+        } else {
+            None
+        };
+        if found.is_some_and(|found| found.created_at == info.created_at) {
+            return Err(unstartable(&info.id, error));
+        }
+        Err(error)
+    }
+
+    /// Refuses to start what cannot stay up.
+    async fn may_start(&mut self, info: &ContainerInfo, spec: &SessionSpec) -> Result<()> {
+        let lifetime = spec.max_lifetime.and_then(Limit::duration);
+        let age = SystemTime::now()
+            .duration_since(info.created_at)
+            .unwrap_or_default();
+        if lifetime.is_some_and(|lifetime| age >= lifetime) {
+            return Err(Error::new(
+                ErrorKind::LimitExceeded,
+                "the session's `max_lifetime` is over",
+            )
+            .with_container(&info.id)
+            .with_hint("close the session; opening it again makes a fresh container"));
+        }
+        let main_ended = info.stop_cause == Some(StopCause::MainExited);
+        let ended = info.state == ContainerState::Exited && self.starts > 0;
+        if ended && (main_ended || self.starts >= STARTS) {
+            return Err(self.ended_at_once(info).await);
+        }
+        self.starts += 1;
+        Ok(())
+    }
+
+    async fn ended_at_once(&self, info: &ContainerInfo) -> Error {
+        let mut message = "the container ends as soon as it starts".to_owned();
+        if let Some(code) = info.exit_code {
+            message.push_str(&format!(" (its program exits with {code})"));
+        }
+        if let Ok(log) = self.manager.containers().logs(&info.id, 2048).await {
+            let log = String::from_utf8_lossy(&log);
+            let tail: Vec<&str> = log.lines().rev().take(5).collect();
+            for line in tail.iter().rev() {
+                message.push('\n');
+                message.extend(line.chars().filter(|c| !c.is_control()));
+            }
+        }
+        Error::new(ErrorKind::Unexpected, message)
+            .with_container(&info.id)
+            .with_hint("check the entrypoint and the command, or leave them out")
+    }
+
+    /// Makes the container; of several openers exactly one succeeds, the others look again.
+    async fn create(&mut self) -> Result<Round> {
+        let (manager, slot) = (self.manager, self.slot);
+        if !self.wish.create {
+            return Err(Error::new(
+                ErrorKind::NotFound,
+                format!("the session `{}` has no container", slot.key),
+            )
+            .with_hint("list the sessions with `podkit ls`, or open it with creation allowed"));
+        }
+        let known = slot.known().filter(|_| !self.afresh);
+        if known.is_some() && self.opened == Opened::Reconnected {
+            self.opened = Opened::Recovered;
+        }
+        let base = self.salvaged.as_ref().or(known.as_deref());
+        let wish = base.map_or_else(|| self.wish.spec.clone(), |b| merged(b, &self.wish.spec));
+        let spec = merged(manager.defaults(), &wish);
+        let name = slot.name.clone();
+        let containers = manager.containers();
+        let mut request = ContainerRequest::new(name, spec);
+        containers.resolve(&request)?;
+        request.mounts = manager.mounts(&slot.key, &request.spec).await?;
+        let now = SystemTime::now();
+        request.labels = labels::write(manager.prefix(), &slot.key, &request.spec, now)?;
+        let order = containers.resolve(&request)?;
+        let id = match containers.create(&order).await {
+            Ok(id) => id,
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                // However long the other one takes: its deadline is the one for creations.
+                self.settling_since = None;
+                return Ok(Round::Again);
+            }
+            Err(error) => return Err(error),
+        };
+        containers.forget(&id);
+        self.starts += 1;
+        if let Err(error) = containers.start(&id).await {
+            return self.undo(&id, error).await;
+        }
+        if self.opened != Opened::Recovered {
+            self.opened = Opened::Created;
+        }
+        match self.connect(&id, None, request.spec).await {
+            Err(error) if !vanished(&error) => self.undo(&id, error).await,
+            round => round,
+        }
+    }
+
+    /// Removes what this opening made and could not bring to life, and keeps the first error. What
+    /// another opener has started meanwhile is left to it, and taken over.
+    async fn undo(&mut self, id: &ContainerId, error: Error) -> Result<Round> {
+        let containers = self.manager.containers();
+        let agent_silent = error.kind() == ErrorKind::AgentUnreachable;
+        match containers.find(id).await {
+            Ok(None) if vanished(&error) => return Ok(Round::Again),
+            Ok(Some(info)) if info.state == ContainerState::Running && !agent_silent => {
+                return Ok(Round::Again);
+            }
+            _ => {}
+        }
+        let error = if vanished(&error) {
+            unstartable(id, error)
+        } else {
+            error
+        };
+        match containers.remove(id).await {
+            Ok(()) => Err(error),
+            Err(failure) => Err(error.with_cleanup(failure)),
+        }
+    }
+
+    async fn connect(
+        &mut self,
+        id: &ContainerId,
+        seen: Option<&ContainerInfo>,
+        spec: SessionSpec,
+    ) -> Result<Round> {
+        let containers = self.manager.containers();
+        let begin = Instant::now();
+        let client = match containers.client(id, seen).await {
+            Ok(client) => client,
+            // Killed while it was being connected to, or an agent that is gone: the next round
+            // tells. One that is silent for the whole deadline is not asked again.
+            Err(error)
+                if error.kind() == ErrorKind::AgentUnreachable
+                    && self.unreachable < UNREACHABLE
+                    && begin.elapsed() < containers.deadlines().connect =>
+            {
+                self.unreachable += 1;
+                return Ok(Round::Wait);
+            }
+            Err(error) => return Err(error),
+        };
+        if client.closing().is_some() || !client.is_open() {
+            return Ok(Round::Wait);
+        }
+        Ok(Round::Done(Arc::new(Live {
+            container: id.clone(),
+            client,
+            spec: Arc::new(spec),
+            config_lost: self.config_lost,
+        })))
+    }
+
+    /// The first thing that was done to the container is what the caller is told.
+    fn became(&mut self, opened: Opened) {
+        if self.opened == Opened::Reconnected {
+            self.opened = opened;
+        }
+    }
+}
+
+/// Something of the container's is missing, not the container.
+fn unstartable(id: &ContainerId, error: Error) -> Error {
+    Error::new(ErrorKind::Unexpected, "the container cannot be started")
+        .with_container(id)
+        .with_source(error)
+        .with_hint("close the session; opening it again makes a fresh container")
+}
+
+/// Whether the container went away under a call, so that looking again tells what to do.
+fn vanished(error: &Error) -> bool {
+    // A creation misses an image, a mount source or the like; the other calls miss the container.
+    let creation = matches!(error.operation(), None | Some("create container"));
+    match error.kind() {
+        ErrorKind::ContainerGone => true,
+        ErrorKind::NotFound => !creation,
+        _ => false,
+    }
+}
