@@ -4,7 +4,6 @@ mod support;
 
 use std::{collections::BTreeSet, process::ExitCode};
 
-use libtest_mimic::{Arguments, Trial};
 use support::{
     Place, block_on,
     worker::{Worker, main_if_asked, soon},
@@ -81,21 +80,14 @@ fn main() -> ExitCode {
     if let Some(code) = main_if_asked(|_, _| None) {
         return code;
     }
-    let tests: [(&str, fn()); 2] = [
-        ("open_by_six_processes_at_once_is_one_container", open_by_six_processes_at_once_is_one_container),
+    support::run(&[
+        (
+            "open_by_six_processes_at_once_is_one_container",
+            open_by_six_processes_at_once_is_one_container,
+        ),
         (
             "open_beside_a_closer_and_a_collector_always_succeeds",
             open_beside_a_closer_and_a_collector_always_succeeds,
         ),
-    ];
-    let trials = tests.into_iter().map(|(name, test)| {
-        Trial::test(name, move || {
-            test();
-            Ok(())
-        })
-    });
-    let mut arguments = Arguments::from_args();
-    // They judge what is on the host, so they run one by one.
-    arguments.test_threads = Some(1);
-    libtest_mimic::run(&arguments, trials.collect()).exit_code()
+    ])
 }

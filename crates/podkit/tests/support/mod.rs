@@ -119,3 +119,16 @@ pub fn wait_for<T>(bound: Duration, mut probe: impl FnMut() -> Result<T, String>
         }
     }
 }
+
+/// Runs tests by name, one by one: they judge what is on the host.
+pub fn run(tests: &'static [(&'static str, fn())]) -> std::process::ExitCode {
+    let trials = tests.iter().map(|&(name, test)| {
+        libtest_mimic::Trial::test(name, move || {
+            test();
+            Ok(())
+        })
+    });
+    let mut arguments = libtest_mimic::Arguments::from_args();
+    arguments.test_threads = Some(1);
+    libtest_mimic::run(&arguments, trials.collect()).exit_code()
+}
