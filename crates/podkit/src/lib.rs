@@ -63,7 +63,7 @@ mod sync;
 
 pub use crate::{
     agent::{ExecHandle, ExecStdin, FileEntry, FileKind, FileReader},
-    backend::connect::ConnectOptions,
+    backend::{Capabilities, ContainerState, StopCause, SweepReport, connect::ConnectOptions},
     config::{
         Bytes, DEFAULT_AUTO_STOP, DEFAULT_CPU_MILLIS, DEFAULT_MEMORY_BYTES, DEFAULT_PIDS_MAX,
         DEFAULT_SHM_BYTES, DEFAULT_USER, Image, Isolation, Limit, Mount, MountSource, Network,

@@ -186,7 +186,14 @@ impl IntoFuture for Exec {
     type IntoFuture = BoxFuture<'static, Result<ExecOutput>>;
 
     fn into_future(self) -> Self::IntoFuture {
-        Box::pin(self.run().instrument(debug_span!("podkit.exec")))
+        let key = self.session.key();
+        let span = debug_span!(
+            "podkit.exec",
+            session.user = key.user().as_str(),
+            session.id = key.session().as_str(),
+            container.id = self.session.container().as_str(),
+        );
+        Box::pin(self.run().instrument(span))
     }
 }
 
@@ -273,8 +280,15 @@ impl SessionManager {
                 container.id = live.container.as_str(),
                 "restarting: processes resist kill"
             );
-            containers.stop(&live.container, Duration::ZERO).await?;
-            containers.start(&live.container).await
+            let restarted = async {
+                containers.stop(&live.container, Duration::ZERO).await?;
+                containers.start(&live.container).await
+            };
+            match restarted.await {
+                // Removed meanwhile, with the processes.
+                Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+                result => result,
+            }
         };
         self.tasks().run(task).await
     }

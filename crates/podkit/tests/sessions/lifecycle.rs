@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use podkit::{
     ErrorKind, Limit, Mount, OnConflict, Opened, Outcome, Prefix, SessionKey, SessionSpec,
+    Workspace,
     container::{ContainerState, StopCause},
 };
 
@@ -412,4 +413,37 @@ fn blocking_calls_work_outside_async_code_and_fail_inside() {
         assert_eq!(error.kind(), ErrorKind::Unsupported);
         drop((session, podkit));
     });
+}
+
+#[tokio::test]
+async fn a_workspace_is_made_on_first_use_and_outlives_its_session() {
+    let engine = Engine::new();
+    let base = tempfile::tempdir().unwrap();
+    let podkit = engine.podkit().await;
+    let spec = SessionSpec::new().workspace(Workspace::new(base.path()));
+    let opening = podkit.session("bob", "a/b").spec(spec).await;
+    let directory = base.path().join("workspaces/bob/a%2Fb");
+    if !podkit.capabilities().writable_binds {
+        assert_eq!(opening.unwrap_err().kind(), ErrorKind::Unsupported);
+        return;
+    }
+    let session = opening.unwrap();
+    assert!(directory.is_dir());
+    assert_eq!(
+        session.info().await.unwrap().workspace.as_deref(),
+        Some(directory.as_path())
+    );
+    let host = session.to_host_path("/workspace/x").unwrap();
+    assert_eq!(host, directory.join("x"));
+    assert_eq!(
+        session.to_container_path(&host).unwrap().to_str(),
+        Some("/workspace/x")
+    );
+    assert_eq!(
+        session.to_host_path("../x").unwrap_err().kind(),
+        ErrorKind::InvalidInput
+    );
+    std::fs::write(&host, "kept").unwrap();
+    session.close().await.unwrap();
+    assert_eq!(std::fs::read(&host).unwrap(), b"kept");
 }
