@@ -2,6 +2,7 @@
 //!
 //! `PODKIT_TEST_BACKENDS` names the backends, separated by commas; `memory,embedded` without. A
 //! backend that is asked for and not there fails. One that is not asked for shows as ignored.
+#![expect(clippy::panic, reason = "a test fails by a panic")]
 
 mod support;
 
@@ -16,10 +17,16 @@ use support::{Place, block_on};
 const BACKENDS: &[(&str, bool)] = &[("memory", false), ("embedded", true)];
 
 fn asked_for() -> Vec<String> {
-    #[expect(clippy::disallowed_methods, reason = "how a developer chooses the backends to test")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "how a developer chooses the backends to test"
+    )]
     let names = std::env::var("PODKIT_TEST_BACKENDS");
     let names = names.unwrap_or_else(|_| "memory,embedded".to_owned());
-    names.split(',').map(|name| name.trim().to_owned()).collect()
+    names
+        .split(',')
+        .map(|name| name.trim().to_owned())
+        .collect()
 }
 
 async fn target(name: &str, real: bool, case: &Case, place: &Place) -> Target {

@@ -1,4 +1,5 @@
 //! A client that is killed at any step leaves nothing that a collection does not remove.
+#![expect(clippy::unwrap_used, reason = "a test fails by a panic")]
 
 mod support;
 
@@ -39,8 +40,14 @@ fn collect(place: &Place, session: &str) {
     block_on(async {
         let podkit = place.podkit().await;
         let report = podkit.gc(GcOptions::new()).await.unwrap();
-        assert!(report.failed.is_empty() && report.swept.failed.is_empty(), "{report:?}");
-        podkit.close(&SessionKey::new("u", session).unwrap()).await.unwrap();
+        assert!(
+            report.failed.is_empty() && report.swept.failed.is_empty(),
+            "{report:?}"
+        );
+        podkit
+            .close(&SessionKey::new("u", session).unwrap())
+            .await
+            .unwrap();
         podkit.shutdown().await;
         let backend = connect("embedded", &place.options()).await.unwrap();
         let report = backend.sweep(Duration::ZERO).await.unwrap();

@@ -1,5 +1,11 @@
 //! That the attacks of the conformance suite are real, and what containers leave on the host is
 //! harmless there.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by a panic"
+)]
+#![expect(clippy::print_stdout, reason = "a test says what this kernel lacks")]
 
 mod support;
 
@@ -33,12 +39,19 @@ fn attacks_succeed_in_their_control_runs() {
         match stage.control(attack, &programs).as_str() {
             "ok" => shown += 1,
             absent @ ("ENOSYS" | "ENOENT" | "EAFNOSUPPORT") if attack.optional => {
-                println!("{}: this kernel has nothing to attack: {absent}", attack.about);
+                println!(
+                    "{}: this kernel has nothing to attack: {absent}",
+                    attack.about
+                );
             }
             said => wrong.push(format!("{}: {said}", attack.about)),
         }
     }
-    assert!(wrong.is_empty(), "attacks that show nothing:\n{}", wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "attacks that show nothing:\n{}",
+        wrong.join("\n")
+    );
     assert!(shown >= LEAST_SHOWN, "{shown} attacks were shown");
 }
 
@@ -47,12 +60,22 @@ async fn armed(place: &Place, spec: SessionSpec) -> Session {
     let programs = place.path().join("attacks");
     build_programs(&programs);
     let spec = spec.mount(Mount::bind(programs, "/attacks").read_only());
-    place.podkit().await.session("u", "armed").spec(spec).await.unwrap()
+    place
+        .podkit()
+        .await
+        .session("u", "armed")
+        .spec(spec)
+        .await
+        .unwrap()
 }
 
 /// Runs a program of the host's as an ordinary user, and tells what it printed.
 fn as_ordinary_user(program: &Path, argument: &str) -> String {
-    let output = Command::new(program).arg(argument).uid(65534).gid(65534).output();
+    let output = Command::new(program)
+        .arg(argument)
+        .uid(65534)
+        .gid(65534)
+        .output();
     match output {
         Ok(output) => String::from_utf8_lossy(&output.stdout).trim().to_owned(),
         Err(error) => format!("{:?}", error.kind()),
@@ -72,7 +95,10 @@ fn set_id_file_in_a_writable_bind_is_harmless_on_the_host() {
         let plant = "for d in /data /workspace; do cp /attacks/processes $d/planted; \
             chown 0:0 $d/planted; chmod 6755 $d/planted; done; :";
         session.shell(plant).await.unwrap().check().unwrap();
-        for planted in [data.join("planted"), place.path().join("workspaces/u/armed/planted")] {
+        for planted in [
+            data.join("planted"),
+            place.path().join("workspaces/u/armed/planted"),
+        ] {
             assert!(planted.exists(), "{}", planted.display());
             let said = as_ordinary_user(&planted, "became_root");
             assert_ne!(said, "ok", "{} gives root on the host", planted.display());
@@ -96,7 +122,10 @@ fn files_made_in_a_bind_belong_to_its_owner() {
         let podkit = place.podkit().await;
         let spec = SessionSpec::new().mount(Mount::bind(&data, "/data"));
         let session = podkit.session("u", "s").spec(spec).await.unwrap();
-        let output = session.shell("echo x >/data/file && stat -c %u /data/file").await.unwrap();
+        let output = session
+            .shell("echo x >/data/file && stat -c %u /data/file")
+            .await
+            .unwrap();
         assert_eq!(output.check().unwrap().stdout, b"0\n");
         session.close().await.unwrap();
     });
@@ -109,11 +138,24 @@ fn storage_is_closed_to_other_users_of_the_host() {
     block_on(async {
         let podkit = place.podkit().await;
         let session = podkit.session("u", "s").await.unwrap();
-        session.files().write("/workspace/secret", "x").await.unwrap();
+        session
+            .files()
+            .write("/workspace/secret", "x")
+            .await
+            .unwrap();
         let state = place.path().join("state");
-        let found = Command::new("find").arg(&state).args(["-name", "secret"]).output().unwrap();
+        let found = Command::new("find")
+            .arg(&state)
+            .args(["-name", "secret"])
+            .output()
+            .unwrap();
         let found = String::from_utf8(found.stdout).unwrap();
-        let secret = Path::new(found.lines().next().expect("the file is in the state directory"));
+        let secret = Path::new(
+            found
+                .lines()
+                .next()
+                .expect("the file is in the state directory"),
+        );
         if podkit.capabilities().isolation == Some(Isolation::OwnRange) {
             assert!(fs::metadata(secret).unwrap().uid() >= 65_536);
         }
@@ -130,11 +172,21 @@ fn timeout_ends_every_process_of_a_stubborn_command() {
         let session = armed(&place, SessionSpec::new()).await;
         let token = session.boot_token().await.unwrap();
         let podkit = place.podkit().await;
-        let init = podkit.containers().inspect(session.container()).await.unwrap().pid.unwrap();
+        let init = podkit
+            .containers()
+            .inspect(session.container())
+            .await
+            .unwrap()
+            .pid
+            .unwrap();
         session.exec(["true"]).await.unwrap();
         let settled = || {
             let processes = host::processes_of(init);
-            if processes.len() == 1 { Ok(processes) } else { Err(format!("{processes:?}")) }
+            if processes.len() == 1 {
+                Ok(processes)
+            } else {
+                Err(format!("{processes:?}"))
+            }
         };
         assert_eq!(wait_for(Duration::from_secs(5), settled), [init]);
         for round in 0..5 {
@@ -147,25 +199,38 @@ fn timeout_ends_every_process_of_a_stubborn_command() {
             let elapsed = start.elapsed();
             assert_eq!(output.outcome, Outcome::TimedOut, "round {round}");
             assert_eq!(output.stdout, b"partial\n", "round {round}");
-            assert!(elapsed < Duration::from_millis(1500), "round {round}: {elapsed:?}");
+            assert!(
+                elapsed < Duration::from_millis(1500),
+                "round {round}: {elapsed:?}"
+            );
             // Nothing of it is left at the very moment of the result.
             assert_eq!(host::processes_of(init), [init], "round {round}");
             assert!(!output.result.container_restarted);
         }
         assert_eq!(session.exec(["echo", "on"]).await.unwrap().stdout, b"on\n");
-        assert_eq!(session.boot_token().await.unwrap(), token, "the session goes on");
+        assert_eq!(
+            session.boot_token().await.unwrap(),
+            token,
+            "the session goes on"
+        );
         session.close().await.unwrap();
     });
 }
 
 fn main() -> ExitCode {
     let tests: &[(&str, fn())] = &[
-        ("attacks_succeed_in_their_control_runs", attacks_succeed_in_their_control_runs),
+        (
+            "attacks_succeed_in_their_control_runs",
+            attacks_succeed_in_their_control_runs,
+        ),
         (
             "set_id_file_in_a_writable_bind_is_harmless_on_the_host",
             set_id_file_in_a_writable_bind_is_harmless_on_the_host,
         ),
-        ("files_made_in_a_bind_belong_to_its_owner", files_made_in_a_bind_belong_to_its_owner),
+        (
+            "files_made_in_a_bind_belong_to_its_owner",
+            files_made_in_a_bind_belong_to_its_owner,
+        ),
         (
             "storage_is_closed_to_other_users_of_the_host",
             storage_is_closed_to_other_users_of_the_host,

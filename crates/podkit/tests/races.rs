@@ -1,4 +1,5 @@
 //! Several processes and one session: all of them start from one barrier.
+#![expect(clippy::panic, clippy::unwrap_used, reason = "a test fails by a panic")]
 
 mod support;
 
@@ -46,7 +47,9 @@ fn assert_one_and_close(place: &Place, about: &str) {
 
 fn open_by_six_processes_at_once_is_one_container() {
     let place = Place::new();
-    let mut workers: Vec<_> = (0..PROCESSES).map(|_| Worker::start(place.path())).collect();
+    let mut workers: Vec<_> = (0..PROCESSES)
+        .map(|_| Worker::start(place.path()))
+        .collect();
     for round in 0..ROUNDS {
         let about = format!("round {round}");
         let answers = race(&mut workers, |_, at| format!("open s{round} {at}"));
@@ -58,7 +61,9 @@ fn open_by_six_processes_at_once_is_one_container() {
 
 fn open_beside_a_closer_and_a_collector_always_succeeds() {
     let place = Place::new();
-    let mut workers: Vec<_> = (0..PROCESSES + 2).map(|_| Worker::start(place.path())).collect();
+    let mut workers: Vec<_> = (0..PROCESSES + 2)
+        .map(|_| Worker::start(place.path()))
+        .collect();
     for round in 0..ROUNDS {
         let about = format!("round {round}");
         // One name for all rounds: what a round leaves is closed in the next.

@@ -1,4 +1,5 @@
 //! What people do in a session, with the programs of the host; and large streams in small memory.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by a panic")]
 
 mod support;
 
@@ -18,7 +19,11 @@ async fn session(podkit: &Podkit) -> Session {
 }
 
 async fn text(session: &Session, script: &str) -> String {
-    let output = session.shell(script).timeout(Duration::from_secs(60)).await.unwrap();
+    let output = session
+        .shell(script)
+        .timeout(Duration::from_secs(60))
+        .await
+        .unwrap();
     assert!(
         output.outcome.is_success(),
         "`{script}` {}: {}{}",
@@ -55,18 +60,28 @@ fn programs_of_the_host_do_real_work() {
     block_on(async {
         let podkit = place.podkit().await;
         let session = session(&podkit).await;
-        let output = session.exec(["/usr/bin/python3", "-"]).stdin(WEB_SERVER).await.unwrap();
+        let output = session
+            .exec(["/usr/bin/python3", "-"])
+            .stdin(WEB_SERVER)
+            .await
+            .unwrap();
         assert_eq!(output.check().unwrap().stdout_text(), "served /page\n");
         session.files().write("main.c", PROGRAM).await.unwrap();
         text(&session, "cc -O1 -o main main.c -lm").await;
         let output = session.exec(["./main"]).await.unwrap();
-        assert_eq!((output.stdout.as_slice(), output.outcome), (b"42\n".as_slice(), Outcome::Exited(7)));
+        assert_eq!(
+            (output.stdout.as_slice(), output.outcome),
+            (b"42\n".as_slice(), Outcome::Exited(7))
+        );
         let git = "export HOME=/workspace; /usr/bin/git config --global user.email a@b; \
             /usr/bin/git config --global user.name A; /usr/bin/git init -q repository; \
             cd repository; cp ../main.c .; /usr/bin/git add .; /usr/bin/git commit -qm first; \
             /usr/bin/git log --format=%s";
         assert_eq!(text(&session, git).await, "first\n");
-        assert_eq!(text(&session, "echo 1 2 3 | awk '{print $1 + $2 + $3}'").await, "6\n");
+        assert_eq!(
+            text(&session, "echo 1 2 3 | awk '{print $1 + $2 + $3}'").await,
+            "6\n"
+        );
         let pipeline = "seq 1 100000 | sort -rn | head -n 3 | tr '\\n' ' ' | sed 's/ $//' | tee copy | wc -c; cat copy";
         assert_eq!(text(&session, pipeline).await, "19\n100000 99999 99998");
         session.close().await.unwrap();
@@ -94,10 +109,19 @@ fn part(number: usize) -> Bytes {
 async fn stream(place: &Path, pause: Duration) -> String {
     let podkit = podkit_at(place).await;
     let session = session(&podkit).await;
-    let init = podkit.containers().inspect(session.container()).await.unwrap().pid.unwrap();
+    let init = podkit
+        .containers()
+        .inspect(session.container())
+        .await
+        .unwrap()
+        .pid
+        .unwrap();
     // A short one first: what a client at rest has.
     through(&session, 4, Duration::ZERO).await;
-    let (own, agent) = (host::peak_memory(std::process::id()), host::peak_memory(init));
+    let (own, agent) = (
+        host::peak_memory(std::process::id()),
+        host::peak_memory(init),
+    );
     let (sent, received, bytes) = through(&session, STREAM_BYTES / 80_000, pause).await;
     let grown = host::peak_memory(std::process::id()) - own;
     let agent_grown = host::peak_memory(init) - agent;
@@ -155,11 +179,23 @@ fn check_stream(pause: &str) {
     let mut worker = Worker::start(place.path());
     let answer = worker.ask(&format!("stream {pause}"));
     let words: Vec<&str> = answer.split(' ').collect();
-    let [equal, bytes, client, agent] = words[..] else { panic!("{answer}") };
-    assert_eq!((equal, bytes), ("true", STREAM_BYTES.to_string().as_str()), "{answer}");
+    let [equal, bytes, client, agent] = words[..] else {
+        panic!("{answer}")
+    };
+    assert_eq!(
+        (equal, bytes),
+        ("true", STREAM_BYTES.to_string().as_str()),
+        "{answer}"
+    );
     let grown = |text: &str| text.parse::<u64>().unwrap();
-    assert!(grown(client) <= ALLOWANCE, "the client's peak grew by {client} bytes");
-    assert!(grown(agent) <= ALLOWANCE, "the agent's peak grew by {agent} bytes");
+    assert!(
+        grown(client) <= ALLOWANCE,
+        "the client's peak grew by {client} bytes"
+    );
+    assert!(
+        grown(agent) <= ALLOWANCE,
+        "the agent's peak grew by {agent} bytes"
+    );
 }
 
 fn long_stream_is_equal_and_takes_little_memory() {
@@ -184,7 +220,9 @@ fn first_command_prints_the_workspace() {
 }
 
 fn work(place: &Path, words: &[&str]) -> Option<String> {
-    let ["stream", seconds] = words else { return None };
+    let ["stream", seconds] = words else {
+        return None;
+    };
     let pause = Duration::from_secs(seconds.parse().unwrap());
     let place = place.to_owned();
     let running = std::thread::spawn(move || block_on(stream(&place, pause)));
@@ -196,8 +234,14 @@ fn main() -> ExitCode {
         return code;
     }
     support::run(&[
-        ("first_command_prints_the_workspace", first_command_prints_the_workspace),
-        ("programs_of_the_host_do_real_work", programs_of_the_host_do_real_work),
+        (
+            "first_command_prints_the_workspace",
+            first_command_prints_the_workspace,
+        ),
+        (
+            "programs_of_the_host_do_real_work",
+            programs_of_the_host_do_real_work,
+        ),
         (
             "long_stream_is_equal_and_takes_little_memory",
             long_stream_is_equal_and_takes_little_memory,

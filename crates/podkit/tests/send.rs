@@ -17,7 +17,11 @@ fn check_session(session: &Session) {
     spawnable(&async { files.read("a").await });
     spawnable(&async { files.reader("a").await });
     spawnable(&async { files.write("a", "b").await });
-    spawnable(&async { files.write_with("a", WriteOptions::new(), b"b".as_slice()).await });
+    spawnable(&async {
+        files
+            .write_with("a", WriteOptions::new(), b"b".as_slice())
+            .await
+    });
     spawnable(&async { files.append("a", "b").await });
     spawnable(&async { files.list("a").await });
     spawnable(&async { files.stat("a").await });

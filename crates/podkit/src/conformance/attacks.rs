@@ -18,11 +18,26 @@ pub struct Program {
 
 /// The programs.
 pub const PROGRAMS: &[Program] = &[
-    Program { name: "mounts", source: include_str!("../../attacks/mounts.c") },
-    Program { name: "processes", source: include_str!("../../attacks/processes.c") },
-    Program { name: "kernel", source: include_str!("../../attacks/kernel.c") },
-    Program { name: "reach", source: include_str!("../../attacks/reach.c") },
-    Program { name: "escape_timeout", source: include_str!("../../attacks/escape_timeout.c") },
+    Program {
+        name: "mounts",
+        source: include_str!("../../attacks/mounts.c"),
+    },
+    Program {
+        name: "processes",
+        source: include_str!("../../attacks/processes.c"),
+    },
+    Program {
+        name: "kernel",
+        source: include_str!("../../attacks/kernel.c"),
+    },
+    Program {
+        name: "reach",
+        source: include_str!("../../attacks/reach.c"),
+    },
+    Program {
+        name: "escape_timeout",
+        source: include_str!("../../attacks/escape_timeout.c"),
+    },
 ];
 
 /// What the programs include.
@@ -46,7 +61,10 @@ pub fn build_programs(directory: &Path) {
     };
     let builds: Vec<Child> = PROGRAMS.iter().map(start).collect();
     for mut build in builds {
-        assert!(build.wait().unwrap().success(), "the attack programs must build");
+        assert!(
+            build.wait().unwrap().success(),
+            "the attack programs must build"
+        );
     }
 }
 
@@ -80,7 +98,13 @@ pub struct Attack {
 type Words = &'static [&'static str];
 
 const fn attack(about: &'static str, argv: Words, refused_with: Words) -> Attack {
-    Attack { about, argv, control: Control::Host, refused_with, optional: false }
+    Attack {
+        about,
+        argv,
+        control: Control::Host,
+        refused_with,
+        optional: false,
+    }
 }
 
 impl Attack {
@@ -109,35 +133,116 @@ const NOT_READABLE: Words = &["EACCES", "ENOENT", "ENODATA"];
 /// All of them.
 pub const ATTACKS: &[Attack] = &[
     attack("mount a file system", &["mounts", "mount", "{tmp}"], DENIED).within(":"),
-    attack("mount by the newer calls", &["mounts", "mount_api"], DENIED_OR_ABSENT),
-    attack("clone the mount tree", &["mounts", "open_tree"], DENIED_OR_ABSENT),
-    attack("unmount a mask", &["mounts", "umount", "/proc/keys"], DENIED)
-        .within("mount --bind /dev/null /proc/keys"),
-    attack("make a mount writable", &["mounts", "remount", "/proc/sys"], DENIED)
-        .within("mount --bind /proc/sys /proc/sys; mount -o remount,bind,ro /proc/sys"),
+    attack(
+        "mount by the newer calls",
+        &["mounts", "mount_api"],
+        DENIED_OR_ABSENT,
+    ),
+    attack(
+        "clone the mount tree",
+        &["mounts", "open_tree"],
+        DENIED_OR_ABSENT,
+    ),
+    attack(
+        "unmount a mask",
+        &["mounts", "umount", "/proc/keys"],
+        DENIED,
+    )
+    .within("mount --bind /dev/null /proc/keys"),
+    attack(
+        "make a mount writable",
+        &["mounts", "remount", "/proc/sys"],
+        DENIED,
+    )
+    .within("mount --bind /proc/sys /proc/sys; mount -o remount,bind,ro /proc/sys"),
     attack("pivot the root", &["mounts", "pivot_root", "{tmp}"], DENIED).within(":"),
     attack(
         "leave by chroot",
         &["mounts", "chroot_escape", "{tmp}/jail", "{marker}"],
         &["ENOENT", "EPERM"],
     ),
-    attack("make a device", &["mounts", "make_device", "{tmp}/device"], DENIED),
-    attack("open a file by its handle", &["mounts", "open_by_handle", "/usr"], DENIED),
-    attack("set a release agent", &["mounts", "release_agent", "{tmp}"], DENIED).within(":"),
-    attack("leave the cgroup", &["mounts", "leave_cgroup", "{cgroup}"], NOT_WRITABLE),
-    attack("trace a host process", &["processes", "ptrace", "{victim}"], UNSEEN),
-    attack("read a host process", &["processes", "read_memory", "{victim}"], UNSEEN),
-    attack("kill a host process", &["processes", "kill", "{victim}"], &["ESRCH"]),
-    attack("take a descriptor", &["processes", "take_descriptor", "{victim}"], UNSEEN),
-    attack("unshare a user namespace", &["processes", "unshare_user"], DENIED),
-    attack("clone a user namespace", &["processes", "clone_user"], DENIED),
-    attack("clone3 a mount namespace", &["processes", "clone3_mount"], &["ENOSYS"]),
-    attack("join a namespace", &["processes", "setns", "/proc/self/ns/net"], DENIED),
-    attack("raise a capability", &["processes", "raise_capability"], DENIED),
-    attack("become a real-time task", &["processes", "realtime"], DENIED),
-    attack("become root by a set-id file", &["processes", "set_id", "{tmp}/set-id"], DENIED),
-    attack("type into the terminal", &["processes", "tiocsti"], &["ENXIO", "ENOENT", "ENOTTY"])
-        .on_terminal(),
+    attack(
+        "make a device",
+        &["mounts", "make_device", "{tmp}/device"],
+        DENIED,
+    ),
+    attack(
+        "open a file by its handle",
+        &["mounts", "open_by_handle", "/usr"],
+        DENIED,
+    ),
+    attack(
+        "set a release agent",
+        &["mounts", "release_agent", "{tmp}"],
+        DENIED,
+    )
+    .within(":"),
+    attack(
+        "leave the cgroup",
+        &["mounts", "leave_cgroup", "{cgroup}"],
+        NOT_WRITABLE,
+    ),
+    attack(
+        "trace a host process",
+        &["processes", "ptrace", "{victim}"],
+        UNSEEN,
+    ),
+    attack(
+        "read a host process",
+        &["processes", "read_memory", "{victim}"],
+        UNSEEN,
+    ),
+    attack(
+        "kill a host process",
+        &["processes", "kill", "{victim}"],
+        &["ESRCH"],
+    ),
+    attack(
+        "take a descriptor",
+        &["processes", "take_descriptor", "{victim}"],
+        UNSEEN,
+    ),
+    attack(
+        "unshare a user namespace",
+        &["processes", "unshare_user"],
+        DENIED,
+    ),
+    attack(
+        "clone a user namespace",
+        &["processes", "clone_user"],
+        DENIED,
+    ),
+    attack(
+        "clone3 a mount namespace",
+        &["processes", "clone3_mount"],
+        &["ENOSYS"],
+    ),
+    attack(
+        "join a namespace",
+        &["processes", "setns", "/proc/self/ns/net"],
+        DENIED,
+    ),
+    attack(
+        "raise a capability",
+        &["processes", "raise_capability"],
+        DENIED,
+    ),
+    attack(
+        "become a real-time task",
+        &["processes", "realtime"],
+        DENIED,
+    ),
+    attack(
+        "become root by a set-id file",
+        &["processes", "set_id", "{tmp}/set-id"],
+        DENIED,
+    ),
+    attack(
+        "type into the terminal",
+        &["processes", "tiocsti"],
+        &["ENXIO", "ENOENT", "ENOTTY"],
+    )
+    .on_terminal(),
     attack(
         "overwrite the agent",
         &["processes", "overwrite_program", "{program}"],
@@ -145,36 +250,131 @@ pub const ATTACKS: &[Attack] = &[
     ),
     attack("add a key", &["kernel", "add_key"], DENIED_OR_ABSENT),
     attack("load a BPF map", &["kernel", "bpf"], DENIED_OR_ABSENT),
-    attack("open a performance event", &["kernel", "perf_event_open"], DENIED_OR_ABSENT),
-    attack("handle page faults", &["kernel", "userfaultfd"], DENIED_OR_ABSENT),
-    attack("set up an io_uring", &["kernel", "io_uring_setup"], DENIED_OR_ABSENT),
-    attack("load a module", &["kernel", "init_module"], DENIED_OR_ABSENT).optional(),
+    attack(
+        "open a performance event",
+        &["kernel", "perf_event_open"],
+        DENIED_OR_ABSENT,
+    ),
+    attack(
+        "handle page faults",
+        &["kernel", "userfaultfd"],
+        DENIED_OR_ABSENT,
+    ),
+    attack(
+        "set up an io_uring",
+        &["kernel", "io_uring_setup"],
+        DENIED_OR_ABSENT,
+    ),
+    attack(
+        "load a module",
+        &["kernel", "init_module"],
+        DENIED_OR_ABSENT,
+    )
+    .optional(),
     attack("load a kernel", &["kernel", "kexec_load"], DENIED_OR_ABSENT).optional(),
-    attack("swap to a file", &["kernel", "swapon", "/etc/passwd"], DENIED),
+    attack(
+        "swap to a file",
+        &["kernel", "swapon", "/etc/passwd"],
+        DENIED,
+    ),
     attack("reboot", &["kernel", "reboot"], DENIED),
     attack("set the clock", &["kernel", "settime"], DENIED),
     attack("reach io ports", &["kernel", "iopl"], DENIED_OR_ABSENT).optional(),
     attack("read the kernel's log", &["kernel", "kernel_log"], DENIED),
-    attack("switch accounting on", &["kernel", "acct"], DENIED_OR_ABSENT),
-    attack("make a 32-bit call", &["kernel", "compat_call"], &["SIGSYS", "ENOSYS", "EPERM"])
-        .optional(),
+    attack(
+        "switch accounting on",
+        &["kernel", "acct"],
+        DENIED_OR_ABSENT,
+    ),
+    attack(
+        "make a 32-bit call",
+        &["kernel", "compat_call"],
+        &["SIGSYS", "ENOSYS", "EPERM"],
+    )
+    .optional(),
     attack("open a raw socket", &["reach", "raw_socket"], DENIED),
     attack("open a packet socket", &["reach", "packet_socket"], DENIED),
-    attack("reach the machine below", &["reach", "vm_socket"], &["EPERM", "EAFNOSUPPORT"])
-        .optional(),
-    attack("connect to a name", &["reach", "unix_socket", "@{abstract}"], &["ECONNREFUSED"]),
-    attack("connect to a socket file", &["reach", "unix_socket", "{socket}"], &["ENOENT"]),
-    attack("connect to loopback", &["reach", "tcp", "127.0.0.1", "{port}"], &["ECONNREFUSED"]),
-    attack("read a root-only file", &["reach", "read_file", "{root_only}"], NOT_READABLE),
-    attack("read the shadow file", &["reach", "read_file", "/etc/shadow"], NOT_READABLE),
-    attack("read a host file", &["reach", "read_file", "{marker}"], &["ENOENT"]),
-    attack("read through init's root", &["reach", "read_file", "{init}{marker}"], NOT_READABLE),
-    attack("read the keys in use", &["reach", "read_file", "/proc/keys"], NOT_READABLE),
-    attack("read kernel memory", &["reach", "read_file", "/proc/kcore"], NOT_READABLE).optional(),
-    attack("write to the log", &["reach", "open_for_writing", "/dev/kmsg"], &["ENOENT", "EPERM"]),
-    attack("set the core pattern", &["reach", "write_back", "{core_pattern}"], NOT_WRITABLE),
-    attack("trigger a request", &["reach", "open_for_writing", "{sysrq}"], NOT_WRITABLE).optional(),
-    attack("write to sysfs", &["reach", "write_back", "{sysfs}"], NOT_WRITABLE),
-    attack("write a read-only bind", &["reach", "open_for_writing", "{read_only}"], &["EROFS"]),
-    attack("write to /usr", &["reach", "open_for_writing", "/usr/bin/env"], &["EROFS", "EACCES"]),
+    attack(
+        "reach the machine below",
+        &["reach", "vm_socket"],
+        &["EPERM", "EAFNOSUPPORT"],
+    )
+    .optional(),
+    attack(
+        "connect to a name",
+        &["reach", "unix_socket", "@{abstract}"],
+        &["ECONNREFUSED"],
+    ),
+    attack(
+        "connect to a socket file",
+        &["reach", "unix_socket", "{socket}"],
+        &["ENOENT"],
+    ),
+    attack(
+        "connect to loopback",
+        &["reach", "tcp", "127.0.0.1", "{port}"],
+        &["ECONNREFUSED"],
+    ),
+    attack(
+        "read a root-only file",
+        &["reach", "read_file", "{root_only}"],
+        NOT_READABLE,
+    ),
+    attack(
+        "read the shadow file",
+        &["reach", "read_file", "/etc/shadow"],
+        NOT_READABLE,
+    ),
+    attack(
+        "read a host file",
+        &["reach", "read_file", "{marker}"],
+        &["ENOENT"],
+    ),
+    attack(
+        "read through init's root",
+        &["reach", "read_file", "{init}{marker}"],
+        NOT_READABLE,
+    ),
+    attack(
+        "read the keys in use",
+        &["reach", "read_file", "/proc/keys"],
+        NOT_READABLE,
+    ),
+    attack(
+        "read kernel memory",
+        &["reach", "read_file", "/proc/kcore"],
+        NOT_READABLE,
+    )
+    .optional(),
+    attack(
+        "write to the log",
+        &["reach", "open_for_writing", "/dev/kmsg"],
+        &["ENOENT", "EPERM"],
+    ),
+    attack(
+        "set the core pattern",
+        &["reach", "write_back", "{core_pattern}"],
+        NOT_WRITABLE,
+    ),
+    attack(
+        "trigger a request",
+        &["reach", "open_for_writing", "{sysrq}"],
+        NOT_WRITABLE,
+    )
+    .optional(),
+    attack(
+        "write to sysfs",
+        &["reach", "write_back", "{sysfs}"],
+        NOT_WRITABLE,
+    ),
+    attack(
+        "write a read-only bind",
+        &["reach", "open_for_writing", "{read_only}"],
+        &["EROFS"],
+    ),
+    attack(
+        "write to /usr",
+        &["reach", "open_for_writing", "/usr/bin/env"],
+        &["EROFS", "EACCES"],
+    ),
 ];

@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    table,
     exec::{process_count, wait_for_output},
     lab::{Lab, eventually, shell, text},
+    table,
 };
 use crate::{ExecEvent, Limit, Outcome, Session, SessionSpec};
 
@@ -31,9 +31,20 @@ async fn exec_output_over_its_limit_is_cut_and_flagged(lab: Lab) {
     for (limit, truncated) in cases {
         let output = session.shell(script).output_limit(limit).await.unwrap();
         let kept = usize::try_from(limit).unwrap().min(10);
-        assert_eq!(output.stdout, b"0123456789".get(..kept).unwrap(), "limit {limit}");
-        assert_eq!(output.stderr, b"abcdefghij".get(..kept).unwrap(), "limit {limit}");
-        let flags = (output.result.stdout_truncated, output.result.stderr_truncated);
+        assert_eq!(
+            output.stdout,
+            b"0123456789".get(..kept).unwrap(),
+            "limit {limit}"
+        );
+        assert_eq!(
+            output.stderr,
+            b"abcdefghij".get(..kept).unwrap(),
+            "limit {limit}"
+        );
+        let flags = (
+            output.result.stdout_truncated,
+            output.result.stderr_truncated,
+        );
         assert_eq!(flags, (truncated, truncated), "limit {limit}");
         assert_eq!(output.outcome, Outcome::Exited(0), "the command goes on");
     }
@@ -54,11 +65,18 @@ async fn exec_timeout_keeps_partial_output(lab: Lab) {
         .unwrap();
     assert_eq!(output.outcome, Outcome::TimedOut);
     assert_eq!(output.code(), 124);
-    assert_eq!((output.stdout.as_slice(), output.stderr.as_slice()), (b"out\n".as_slice(), b"err\n".as_slice()));
+    assert_eq!(
+        (output.stdout.as_slice(), output.stderr.as_slice()),
+        (b"out\n".as_slice(), b"err\n".as_slice())
+    );
     let elapsed = start.elapsed();
     assert!(elapsed >= Duration::from_millis(300), "{elapsed:?}");
     assert!(elapsed < Duration::from_millis(1500), "{elapsed:?}");
-    let quick = session.exec(["true"]).timeout(Duration::from_secs(60)).await.unwrap();
+    let quick = session
+        .exec(["true"])
+        .timeout(Duration::from_secs(60))
+        .await
+        .unwrap();
     assert_eq!(quick.outcome, Outcome::Exited(0));
 }
 
@@ -68,8 +86,15 @@ async fn exec_timeout_kills_what_left_the_session(lab: Lab) {
     // One child in the group, one orphan, one orphan in a session of its own.
     let script = "trap '' TERM HUP; tail -f /dev/null & (tail -f /dev/null &) ; \
         (setsid tail -f /dev/null &) ; echo up; tail -f /dev/null";
-    let output = session.shell(script).timeout(Duration::from_millis(300)).await.unwrap();
-    assert_eq!((output.outcome, output.stdout.as_slice()), (Outcome::TimedOut, b"up\n".as_slice()));
+    let output = session
+        .shell(script)
+        .timeout(Duration::from_millis(300))
+        .await
+        .unwrap();
+    assert_eq!(
+        (output.outcome, output.stdout.as_slice()),
+        (Outcome::TimedOut, b"up\n".as_slice())
+    );
     let after = process_count(&session).await;
     assert_eq!(after, before, "processes are left");
 }
@@ -80,7 +105,11 @@ async fn exec_session_timeout_is_the_default(lab: Lab) {
     let endless = "while :; do read x </dev/zero; done";
     assert_eq!(shell(&session, endless).await.outcome, Outcome::TimedOut);
     let script = "i=0; while [ $i -lt 3 ]; do i=$((i+1)); done";
-    let own = session.shell(script).timeout(Duration::from_secs(30)).await.unwrap();
+    let own = session
+        .shell(script)
+        .timeout(Duration::from_secs(30))
+        .await
+        .unwrap();
     assert_eq!(own.outcome, Outcome::Exited(0));
 }
 
@@ -88,9 +117,15 @@ async fn exec_session_timeout_is_the_default(lab: Lab) {
 async fn exec_background_child_delays_the_result_at_most_the_drain_time(lab: Lab) {
     let session = lab.open("a").await;
     let start = Instant::now();
-    let output = session.shell("tail -f /dev/null & echo fast").await.unwrap();
+    let output = session
+        .shell("tail -f /dev/null & echo fast")
+        .await
+        .unwrap();
     let elapsed = start.elapsed();
-    assert_eq!((output.outcome, output.stdout.as_slice()), (Outcome::Exited(0), b"fast\n".as_slice()));
+    assert_eq!(
+        (output.outcome, output.stdout.as_slice()),
+        (Outcome::Exited(0), b"fast\n".as_slice())
+    );
     assert!(elapsed < Duration::from_millis(1000), "{elapsed:?}");
 }
 
@@ -129,7 +164,12 @@ async fn exec_dropped_future_kills_the_tree(lab: Lab) {
 
 async fn eventually_started(session: &Session) {
     eventually("the command started", || async {
-        session.files().exists("started").await.unwrap().then_some(())
+        session
+            .files()
+            .exists("started")
+            .await
+            .unwrap()
+            .then_some(())
     })
     .await;
 }
@@ -171,26 +211,44 @@ async fn exec_ends_as_session_closed_when_the_session_closes(lab: Lab) {
 
 async fn exec_over_memory_is_out_of_memory_and_the_session_lives_on(lab: Lab) {
     if !lab.podkit().capabilities().memory_limit {
-        return lab.assert_unsupported(SessionSpec::new().memory("64m"), "memory").await;
+        return lab
+            .assert_unsupported(SessionSpec::new().memory("64m"), "memory")
+            .await;
     }
     let session = lab.open_with("a", SessionSpec::new().memory("64m")).await;
     let token = session.boot_token().await.unwrap();
     // `tail` keeps its only line, which never ends.
-    let output = session.shell("echo begun; tail -n 1 /dev/zero").await.unwrap();
-    assert_eq!((output.outcome, output.stdout.as_slice()), (Outcome::OutOfMemory, b"begun\n".as_slice()));
+    let output = session
+        .shell("echo begun; tail -n 1 /dev/zero")
+        .await
+        .unwrap();
+    assert_eq!(
+        (output.outcome, output.stdout.as_slice()),
+        (Outcome::OutOfMemory, b"begun\n".as_slice())
+    );
     assert_eq!(output.code(), 137);
     assert_eq!(text(&session, "echo alive").await, "alive\n");
-    assert_eq!(session.boot_token().await.unwrap(), token, "the container was not restarted");
+    assert_eq!(
+        session.boot_token().await.unwrap(),
+        token,
+        "the container was not restarted"
+    );
 }
 
 async fn exec_full_shared_memory_does_not_end_the_session(lab: Lab) {
     if !lab.podkit().capabilities().memory_limit {
-        return lab.assert_unsupported(SessionSpec::new().memory("64m"), "memory").await;
+        return lab
+            .assert_unsupported(SessionSpec::new().memory("64m"), "memory")
+            .await;
     }
     let session = lab.open_with("a", SessionSpec::new().memory("64m")).await;
     for place in ["/dev/shm", "/tmp"] {
         let script = format!("head -c 256m /dev/zero >{place}/full; rm -f {place}/full");
-        let script = if place == "/tmp" { format!("mountpoint -q /tmp || exit 0; {script}") } else { script };
+        let script = if place == "/tmp" {
+            format!("mountpoint -q /tmp || exit 0; {script}")
+        } else {
+            script
+        };
         shell(&session, &script).await;
     }
     shell(&session, "head -c 256m /dev/zero >/dev/shm/full").await;
@@ -201,11 +259,17 @@ async fn exec_full_shared_memory_does_not_end_the_session(lab: Lab) {
 
 async fn exec_over_pids_fails_inside_and_the_session_lives_on(lab: Lab) {
     if !lab.podkit().capabilities().pids_limit {
-        return lab.assert_unsupported(SessionSpec::new().pids_max(32), "pids_max").await;
+        return lab
+            .assert_unsupported(SessionSpec::new().pids_max(32), "pids_max")
+            .await;
     }
     let session = lab.open_with("a", SessionSpec::new().pids_max(32)).await;
     let bomb = "bomb() { bomb | bomb & }; bomb 2>/dev/null; while :; do read x </dev/zero; done";
-    let output = session.shell(bomb).timeout(Duration::from_millis(500)).await.unwrap();
+    let output = session
+        .shell(bomb)
+        .timeout(Duration::from_millis(500))
+        .await
+        .unwrap();
     assert!(!output.outcome.is_success(), "{}", output.outcome);
     eventually("the session runs commands again", || async {
         let output = session.shell("echo alive | cat").await.ok()?;

@@ -97,12 +97,21 @@ impl FaultBackend {
     /// Wraps a backend; nothing goes wrong yet.
     #[must_use]
     pub fn new(inner: BackendRef) -> Arc<Self> {
-        Arc::new(Self { inner, plans: Mutex::default(), fired: Mutex::default() })
+        Arc::new(Self {
+            inner,
+            plans: Mutex::default(),
+            fired: Mutex::default(),
+        })
     }
 
     /// Lets `times` calls of `method` go wrong, after `after` more that go well.
     pub fn inject(&self, method: Method, after: u32, times: u32, fault: Fault) {
-        lock(&self.plans).push(Plan { method, after, times, fault });
+        lock(&self.plans).push(Plan {
+            method,
+            after,
+            times,
+            fault,
+        });
     }
 
     /// Forgets what was to go wrong.
@@ -119,7 +128,9 @@ impl FaultBackend {
     /// The fault of this call, if it has one.
     fn fault(&self, method: Method) -> Option<Fault> {
         let mut plans = lock(&self.plans);
-        let plan = plans.iter_mut().find(|plan| plan.method == method && plan.times > 0)?;
+        let plan = plans
+            .iter_mut()
+            .find(|plan| plan.method == method && plan.times > 0)?;
         if plan.after > 0 {
             plan.after -= 1;
             return None;
@@ -202,7 +213,8 @@ impl Backend for FaultBackend {
     }
 
     async fn logs(&self, id: &ContainerId, tail_bytes: u64) -> Result<Vec<u8>> {
-        self.pass(Method::Logs, self.inner.logs(id, tail_bytes)).await
+        self.pass(Method::Logs, self.inner.logs(id, tail_bytes))
+            .await
     }
 
     async fn sweep(&self, min_age: Duration) -> Result<SweepReport> {

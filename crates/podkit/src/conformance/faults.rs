@@ -4,8 +4,9 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    Fault, FaultBackend, Method, table,
+    Fault, FaultBackend, Method,
     lab::{Lab, key},
+    table,
 };
 use crate::{Deadlines, ErrorKind, GcOptions, Podkit, Result};
 
@@ -35,7 +36,11 @@ impl Bench {
         let faults = FaultBackend::new(lab.backend());
         let backend: crate::backend::BackendRef = Arc::<FaultBackend>::clone(&faults);
         let podkit = lab.podkit_with(backend, deadlines()).await;
-        Self { lab, faults, podkit }
+        Self {
+            lab,
+            faults,
+            podkit,
+        }
     }
 
     async fn run(&self, name: &str) -> Result<()> {
@@ -54,8 +59,14 @@ impl Bench {
             panic!("{about}: the next call failed: {error:?}");
         }
         let report = self.podkit.close(&key("a")).await.unwrap();
-        assert!(report.existed && report.failed.is_empty(), "{about}: {report:?}");
-        assert!(self.lab.podkit().list().await.unwrap().is_empty(), "{about}");
+        assert!(
+            report.existed && report.failed.is_empty(),
+            "{about}: {report:?}"
+        );
+        assert!(
+            self.lab.podkit().list().await.unwrap().is_empty(),
+            "{about}"
+        );
     }
 }
 
@@ -94,19 +105,36 @@ fn assert_typed(result: &Result<()>, fault: Fault, about: &str) {
         Fault::Fail(injected) | Fault::FailAfter(injected) => kind == injected,
         Fault::Hang | Fault::HangAfter => false,
     };
-    let general = [ErrorKind::TimedOut, ErrorKind::AgentUnreachable, ErrorKind::Unavailable];
+    let general = [
+        ErrorKind::TimedOut,
+        ErrorKind::AgentUnreachable,
+        ErrorKind::Unavailable,
+    ];
     // What was found while mending: the name is taken, the container is gone.
-    let mending = [ErrorKind::AlreadyExists, ErrorKind::NotFound, ErrorKind::ContainerGone, ErrorKind::Conflict];
+    let mending = [
+        ErrorKind::AlreadyExists,
+        ErrorKind::NotFound,
+        ErrorKind::ContainerGone,
+        ErrorKind::Conflict,
+    ];
     assert!(
         expected || general.contains(&kind) || mending.contains(&kind),
         "{about}: {error:?}"
     );
-    assert!(error.operation().is_some(), "{about}: the operation is not named: {error:?}");
+    assert!(
+        error.operation().is_some(),
+        "{about}: the operation is not named: {error:?}"
+    );
 }
 
 async fn fault_while_opening_is_typed_and_leaves_no_orphan(lab: Lab) {
     let bench = Bench::new(lab).await;
-    for method in [Method::Inspect, Method::Create, Method::Start, Method::Connect] {
+    for method in [
+        Method::Inspect,
+        Method::Create,
+        Method::Start,
+        Method::Connect,
+    ] {
         for fault in faults() {
             for (after, times) in [(0, 1), (0, 50), (1, 50)] {
                 if after == 1 && !matches!(method, Method::Inspect) {
@@ -144,10 +172,24 @@ async fn fault_while_reconnecting_is_typed_and_passes(lab: Lab) {
 
 async fn fault_in_exec_after_removal_is_typed_and_passes(lab: Lab) {
     let bench = Bench::new(lab).await;
-    for method in [Method::Inspect, Method::Create, Method::Start, Method::Connect] {
-        for fault in [Fault::Fail(ErrorKind::Unexpected), Fault::FailAfter(ErrorKind::LimitExceeded), Fault::Hang] {
+    for method in [
+        Method::Inspect,
+        Method::Create,
+        Method::Start,
+        Method::Connect,
+    ] {
+        for fault in [
+            Fault::Fail(ErrorKind::Unexpected),
+            Fault::FailAfter(ErrorKind::LimitExceeded),
+            Fault::Hang,
+        ] {
             let session = bench.podkit.open(&key("a")).await.unwrap();
-            bench.lab.backend().remove(session.container()).await.unwrap();
+            bench
+                .lab
+                .backend()
+                .remove(session.container())
+                .await
+                .unwrap();
             bench.faults.inject(method, 0, 50, fault);
             let about = format!("{fault:?} in {method:?}");
             let result = session.exec(["echo", "hi"]).await.map(drop);
@@ -175,7 +217,10 @@ async fn fault_while_closing_is_reported_and_close_works_again(lab: Lab) {
         }
         bench.faults.heal();
         bench.podkit.close(&key("a")).await.unwrap();
-        assert!(bench.lab.podkit().list().await.unwrap().is_empty(), "{about}");
+        assert!(
+            bench.lab.podkit().list().await.unwrap().is_empty(),
+            "{about}"
+        );
         bench.assert_sound(&about).await;
     }
 }
@@ -186,13 +231,23 @@ async fn fault_while_stopping_or_looking_is_typed_and_passes(lab: Lab) {
         bench.run("a").await.unwrap();
         bench.faults.inject(Method::Stop, 0, 50, fault);
         let about = format!("{fault:?} in Stop");
-        let result = bench.podkit.stop(&key("a"), Duration::from_millis(10)).await;
+        let result = bench
+            .podkit
+            .stop(&key("a"), Duration::from_millis(10))
+            .await;
         assert_typed(&result, fault, &about);
         bench.faults.heal();
-        bench.podkit.stop(&key("a"), Duration::from_millis(10)).await.unwrap();
+        bench
+            .podkit
+            .stop(&key("a"), Duration::from_millis(10))
+            .await
+            .unwrap();
         bench.faults.inject(Method::List, 0, 50, fault);
         let result = bench.podkit.list().await.map(drop);
-        assert!(result.is_err(), "{about}: a listing that failed reads as empty");
+        assert!(
+            result.is_err(),
+            "{about}: a listing that failed reads as empty"
+        );
         assert_typed(&result, fault, &about);
         bench.faults.heal();
         bench.faults.inject(Method::Inspect, 0, 50, fault);
@@ -206,7 +261,11 @@ async fn fault_in_gc_is_reported_and_gc_works_again(lab: Lab) {
     let bench = Bench::new(lab).await;
     let all = || GcOptions::new().with_idle(Duration::from_nanos(1));
     for method in [Method::List, Method::Remove, Method::Sweep] {
-        for fault in [Fault::Fail(ErrorKind::PermissionDenied), Fault::FailAfter(ErrorKind::Unavailable), Fault::Hang] {
+        for fault in [
+            Fault::Fail(ErrorKind::PermissionDenied),
+            Fault::FailAfter(ErrorKind::Unavailable),
+            Fault::Hang,
+        ] {
             bench.run("a").await.unwrap();
             bench.faults.inject(method, 0, 50, fault);
             let about = format!("{fault:?} in {method:?}");
@@ -220,24 +279,44 @@ async fn fault_in_gc_is_reported_and_gc_works_again(lab: Lab) {
             bench.faults.heal();
             let report = bench.podkit.gc(all()).await.unwrap();
             assert!(report.failed.is_empty(), "{about}: {report:?}");
-            assert!(bench.lab.podkit().list().await.unwrap().is_empty(), "{about}");
+            assert!(
+                bench.lab.podkit().list().await.unwrap().is_empty(),
+                "{about}"
+            );
         }
     }
 }
 
 async fn fault_that_passes_is_repeated_for_idempotent_calls(lab: Lab) {
     let bench = Bench::new(lab).await;
-    for method in [Method::Inspect, Method::Start, Method::Connect, Method::Remove] {
-        bench.faults.inject(method, 0, 1, Fault::Fail(ErrorKind::Unavailable));
+    for method in [
+        Method::Inspect,
+        Method::Start,
+        Method::Connect,
+        Method::Remove,
+    ] {
+        bench
+            .faults
+            .inject(method, 0, 1, Fault::Fail(ErrorKind::Unavailable));
         bench.run("a").await.unwrap();
-        assert!(bench.podkit.close(&key("a")).await.unwrap().failed.is_empty());
+        assert!(
+            bench
+                .podkit
+                .close(&key("a"))
+                .await
+                .unwrap()
+                .failed
+                .is_empty()
+        );
         assert_eq!(bench.faults.fired(method), 1, "{method:?}");
     }
 }
 
 async fn fault_in_create_is_never_repeated(lab: Lab) {
     let bench = Bench::new(lab).await;
-    bench.faults.inject(Method::Create, 0, 50, Fault::Fail(ErrorKind::Unavailable));
+    bench
+        .faults
+        .inject(Method::Create, 0, 50, Fault::Fail(ErrorKind::Unavailable));
     assert!(bench.run("a").await.is_err());
     assert_eq!(bench.faults.fired(Method::Create), 1);
     bench.assert_sound("create").await;

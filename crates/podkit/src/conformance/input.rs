@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{
-    table,
     lab::{Lab, assert_kind, shell},
+    table,
 };
 use crate::{
     ErrorKind, ExecRequest, Limit, Mount, Network, Outcome, Prefix, SessionKey, SessionSpec,
@@ -21,9 +21,27 @@ table!["exec":
 
 async fn input_bad_ids_are_invalid(lab: Lab) {
     let long = "x".repeat(129);
-    for id in ["", ".", "..", " a", "a ", "a\0b", "a\nb", "a\u{7f}", long.as_str()] {
-        assert_kind(lab.podkit().session(id, "s").await, ErrorKind::InvalidInput, id);
-        assert_kind(lab.podkit().session("u", id).await, ErrorKind::InvalidInput, id);
+    for id in [
+        "",
+        ".",
+        "..",
+        " a",
+        "a ",
+        "a\0b",
+        "a\nb",
+        "a\u{7f}",
+        long.as_str(),
+    ] {
+        assert_kind(
+            lab.podkit().session(id, "s").await,
+            ErrorKind::InvalidInput,
+            id,
+        );
+        assert_kind(
+            lab.podkit().session("u", id).await,
+            ErrorKind::InvalidInput,
+            id,
+        );
     }
     for prefix in ["", "A", "1a", "a-", "a_b", "aaaaaaaaaaaaaaaaaaaaa"] {
         assert_kind(Prefix::new(prefix), ErrorKind::InvalidInput, prefix);
@@ -63,24 +81,54 @@ async fn input_bad_specs_are_refused_before_anything_is_made(lab: Lab) {
         ("target", new().mount(Mount::tmpfs("/", None)), true),
         ("address", new().host("name", "nowhere"), true),
         ("host name", new().hostname("no spaces"), true),
-        ("auto_stop", new().auto_stop(Limit::After(Duration::ZERO)), true),
+        (
+            "auto_stop",
+            new().auto_stop(Limit::After(Duration::ZERO)),
+            true,
+        ),
         ("label", new().label("podkit.user", "other"), true),
         ("image", new().image("two words"), true),
-        ("capability", {
-            let mut security = crate::Security::default();
-            security.add_capabilities = vec!["EVERYTHING".to_owned()];
-            new().security(security)
-        }, true),
+        (
+            "capability",
+            {
+                let add_capabilities = vec!["EVERYTHING".to_owned()];
+                new().security(crate::Security {
+                    add_capabilities,
+                    ..Default::default()
+                })
+            },
+            true,
+        ),
     ];
     for (about, spec, able) in invalid {
-        let expected = if able { ErrorKind::InvalidInput } else { ErrorKind::Unsupported };
-        assert_kind(lab.podkit().session("u", "bad").spec(spec).await, expected, about);
+        let expected = if able {
+            ErrorKind::InvalidInput
+        } else {
+            ErrorKind::Unsupported
+        };
+        assert_kind(
+            lab.podkit().session("u", "bad").spec(spec).await,
+            expected,
+            about,
+        );
     }
     let unable = [
         ("network", new().network(Network::Outbound), able.outbound),
-        ("network", new().network(Network::Named(vec!["no-such".to_owned()])), able.named_networks),
-        ("volume", new().mount(Mount::volume("data", "/data")), able.volumes),
-        ("bind", new().mount(Mount::bind("/", "/data").read_only()), able.bind_mounts),
+        (
+            "network",
+            new().network(Network::Named(vec!["no-such".to_owned()])),
+            able.named_networks,
+        ),
+        (
+            "volume",
+            new().mount(Mount::volume("data", "/data")),
+            able.volumes,
+        ),
+        (
+            "bind",
+            new().mount(Mount::bind("/", "/data").read_only()),
+            able.bind_mounts,
+        ),
         ("image", new().image("alpine:3.20"), able.image_references),
         ("image", new().image("host"), able.local_images),
     ];
@@ -90,17 +138,28 @@ async fn input_bad_specs_are_refused_before_anything_is_made(lab: Lab) {
             assert_kind(result, ErrorKind::Unsupported, about);
         }
     }
-    assert!(lab.podkit().list().await.unwrap().is_empty(), "nothing was made");
+    assert!(
+        lab.podkit().list().await.unwrap().is_empty(),
+        "nothing was made"
+    );
 }
 
 async fn input_bad_commands_are_invalid(lab: Lab) {
     let session = lab.open("a").await;
     let empty: [&str; 0] = [];
-    assert_kind(session.exec(empty).await, ErrorKind::InvalidInput, "no words");
+    assert_kind(
+        session.exec(empty).await,
+        ErrorKind::InvalidInput,
+        "no words",
+    );
     let table: &[(&str, &[&str])] = &[("empty program", &[""]), ("NUL", &["echo", "a\0b"])];
     for (about, argv) in table {
         let request = ExecRequest::new(argv.iter().copied());
-        assert_kind(session.execute(request).await, ErrorKind::InvalidInput, about);
+        assert_kind(
+            session.execute(request).await,
+            ErrorKind::InvalidInput,
+            about,
+        );
     }
     let echo = || session.exec(["echo", "x"]);
     let bad = [
@@ -115,7 +174,11 @@ async fn input_bad_commands_are_invalid(lab: Lab) {
         assert_kind(exec.await, ErrorKind::InvalidInput, about);
     }
     let huge = "x".repeat(2 << 20);
-    let error = assert_kind(session.exec(["echo", &huge]).await, ErrorKind::LimitExceeded, "2 MiB");
+    let error = assert_kind(
+        session.exec(["echo", &huge]).await,
+        ErrorKind::LimitExceeded,
+        "2 MiB",
+    );
     assert!(error.message().contains("1 MiB"), "{error}");
     assert_eq!(echo().await.unwrap().stdout, b"x\n", "the session lives on");
 }
@@ -125,9 +188,15 @@ async fn input_command_that_cannot_begin_is_typed(lab: Lab) {
     session.files().write("file", "x").await.unwrap();
     let bad = [
         ("no-such-user", session.exec(["true"]).user("no-such-user")),
-        ("no-such-group", session.exec(["true"]).user("root:no-such-group")),
+        (
+            "no-such-group",
+            session.exec(["true"]).user("root:no-such-group"),
+        ),
         ("4294967295", session.exec(["true"]).user("4294967295")),
-        ("/no/such/directory", session.exec(["true"]).cwd("/no/such/directory")),
+        (
+            "/no/such/directory",
+            session.exec(["true"]).cwd("/no/such/directory"),
+        ),
         ("file", session.exec(["true"]).cwd("file")),
     ];
     for (subject, exec) in bad {
@@ -171,9 +240,15 @@ async fn input_program_that_cannot_run_has_the_conventional_code(lab: Lab) {
             outcome => panic!("{program}: {outcome}"),
         };
         assert_eq!(found, code, "{program}: {text}");
-        assert!(text.contains(program.trim_start_matches("./")), "{program}: {text:?}");
+        assert!(
+            text.contains(program.trim_start_matches("./")),
+            "{program}: {text:?}"
+        );
     }
-    assert_eq!(session.exec(["./script", "well"]).await.unwrap().stdout, b"ran well\n");
+    assert_eq!(
+        session.exec(["./script", "well"]).await.unwrap().stdout,
+        b"ran well\n"
+    );
 }
 
 async fn input_missing_mount_source_is_an_error_and_nothing_is_made(lab: Lab) {
@@ -182,16 +257,25 @@ async fn input_missing_mount_source_is_an_error_and_nothing_is_made(lab: Lab) {
         return lab.assert_unsupported(spec, "bind").await;
     }
     let source = lab.directory().join("missing");
-    for mount in [Mount::bind(&source, "/data"), Mount::bind(&source, "/data").read_only()] {
-        let result = lab.podkit().session("u", "a").spec(SessionSpec::new().mount(mount)).await;
-        let error = match result {
-            Err(error) => error,
-            Ok(_) => panic!("the source is missing"),
+    for mount in [
+        Mount::bind(&source, "/data"),
+        Mount::bind(&source, "/data").read_only(),
+    ] {
+        let result = lab
+            .podkit()
+            .session("u", "a")
+            .spec(SessionSpec::new().mount(mount))
+            .await;
+        let Err(error) = result else {
+            panic!("the source is missing")
         };
         let kinds = [ErrorKind::InvalidInput, ErrorKind::NotFound];
         assert!(kinds.contains(&error.kind()), "{error:?}");
         assert!(error.to_string().contains("missing"), "{error}");
         assert!(!source.exists(), "the source was made");
     }
-    assert!(lab.podkit().list().await.unwrap().is_empty(), "nothing was made");
+    assert!(
+        lab.podkit().list().await.unwrap().is_empty(),
+        "nothing was made"
+    );
 }

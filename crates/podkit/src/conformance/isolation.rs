@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use super::{
     attacks::ATTACKS,
-    table,
     exec::wait_for_output,
     lab::{Lab, shell, text},
     stage::{Stage, last_word},
+    table,
 };
 use crate::{ExecOutput, Isolation, Mount, Network, Outcome, Session, SessionSpec};
 
@@ -47,14 +47,20 @@ async fn isolation_attacks_are_refused(lab: Lab) {
     let mut wrong = Vec::new();
     for attack in ATTACKS {
         let mut victim = stage.victim();
-        let mut argv: Vec<String> =
-            attack.argv.iter().map(|word| stage.inside(word, &victim)).collect();
+        let mut argv: Vec<String> = attack
+            .argv
+            .iter()
+            .map(|word| stage.inside(word, &victim))
+            .collect();
         if let Some(program) = argv.first_mut() {
             program.insert_str(0, "/attacks/");
         }
         let said = said(&session.exec(argv).await.unwrap());
         if !attack.refused_with.contains(&said.as_str()) {
-            wrong.push(format!("{}: {said}, not {:?}", attack.about, attack.refused_with));
+            wrong.push(format!(
+                "{}: {said}, not {:?}",
+                attack.about, attack.refused_with
+            ));
         }
         if !victim.is_alive() {
             wrong.push(format!("{}: the process on the host ended", attack.about));
@@ -64,7 +70,11 @@ async fn isolation_attacks_are_refused(lab: Lab) {
 }
 
 async fn status(session: &Session, user: &str) -> BTreeMap<String, String> {
-    let output = session.exec(["cat", "/proc/self/status"]).user(user).await.unwrap();
+    let output = session
+        .exec(["cat", "/proc/self/status"])
+        .user(user)
+        .await
+        .unwrap();
     let text = output.check().unwrap().stdout_text();
     let pair = |line: &str| {
         let (name, value) = line.split_once(':')?;
@@ -74,7 +84,11 @@ async fn status(session: &Session, user: &str) -> BTreeMap<String, String> {
 }
 
 fn assert_field(status: &BTreeMap<String, String>, field: &str, value: &str, about: &str) {
-    assert_eq!(status.get(field).map(String::as_str), Some(value), "{about}: {field}");
+    assert_eq!(
+        status.get(field).map(String::as_str),
+        Some(value),
+        "{about}: {field}"
+    );
 }
 
 /// Docker's default capabilities less `NET_RAW`, `MKNOD` and `AUDIT_WRITE`.
@@ -102,18 +116,42 @@ async fn isolation_status_of_a_command_is_hardened(lab: Lab) {
 }
 
 async fn isolation_relaxations_are_named_and_work(lab: Lab) {
-    let mut security = crate::Security::default();
-    security.drop_capabilities = vec!["ALL".to_owned()];
-    let none = lab.open_with("none", SessionSpec::new().security(security)).await;
-    assert_field(&status(&none, "root").await, "CapBnd", NO_CAPABILITIES, "all dropped");
-    let mut security = crate::Security::default();
-    security.add_capabilities = vec!["NET_RAW".to_owned()];
-    let raw = lab.open_with("raw", SessionSpec::new().security(security)).await;
-    assert_field(&status(&raw, "root").await, "CapEff", WITH_NET_RAW, "one added");
-    let mut security = crate::Security::default();
-    security.seccomp_unconfined = true;
-    security.allow_new_privileges = true;
-    let open = lab.open_with("open", SessionSpec::new().security(security)).await;
+    let drop_capabilities = vec!["ALL".to_owned()];
+    let security = crate::Security {
+        drop_capabilities,
+        ..Default::default()
+    };
+    let none = lab
+        .open_with("none", SessionSpec::new().security(security))
+        .await;
+    assert_field(
+        &status(&none, "root").await,
+        "CapBnd",
+        NO_CAPABILITIES,
+        "all dropped",
+    );
+    let add_capabilities = vec!["NET_RAW".to_owned()];
+    let security = crate::Security {
+        add_capabilities,
+        ..Default::default()
+    };
+    let raw = lab
+        .open_with("raw", SessionSpec::new().security(security))
+        .await;
+    assert_field(
+        &status(&raw, "root").await,
+        "CapEff",
+        WITH_NET_RAW,
+        "one added",
+    );
+    let security = crate::Security {
+        seccomp_unconfined: true,
+        allow_new_privileges: true,
+        ..Default::default()
+    };
+    let open = lab
+        .open_with("open", SessionSpec::new().security(security))
+        .await;
     let status = status(&open, "root").await;
     assert_field(&status, "Seccomp", "0", "unconfined");
     assert_field(&status, "NoNewPrivs", "0", "unconfined");
@@ -122,7 +160,9 @@ async fn isolation_relaxations_are_named_and_work(lab: Lab) {
 /// First id on the host and number of ids, of the map's first line.
 async fn uid_map(session: &Session) -> (u64, u64) {
     let map = text(session, "cat /proc/self/uid_map").await;
-    let mut numbers = map.split_whitespace().map(|number| number.parse::<u64>().unwrap());
+    let mut numbers = map
+        .split_whitespace()
+        .map(|number| number.parse::<u64>().unwrap());
     assert_eq!(numbers.next(), Some(0), "{map}");
     (numbers.next().unwrap(), numbers.next().unwrap())
 }
@@ -177,7 +217,9 @@ async fn isolation_root_shows_only_what_it_should(lab: Lab) {
     }
     // No device but the harmless ones.
     let list = "cd /dev; for f in *; do [ -b $f ] && echo block-$f; [ -c $f ] && echo $f; done; :";
-    let harmless = ["console", "full", "null", "ptmx", "random", "tty", "urandom", "zero"];
+    let harmless = [
+        "console", "full", "null", "ptmx", "random", "tty", "urandom", "zero",
+    ];
     for device in text(&session, list).await.split_whitespace() {
         assert!(harmless.contains(&device), "/dev/{device}");
     }
@@ -190,14 +232,29 @@ async fn isolation_root_shows_only_what_it_should(lab: Lab) {
 
 async fn isolation_kernel_files_are_masked_or_read_only(lab: Lab) {
     let session = lab.open("a").await;
-    let masked = ["kcore", "keys", "latency_stats", "timer_list", "timer_stats", "sched_debug"];
+    let masked = [
+        "kcore",
+        "keys",
+        "latency_stats",
+        "timer_list",
+        "timer_stats",
+        "sched_debug",
+    ];
     for name in masked {
         let output = shell(&session, &format!("cat /proc/{name}")).await;
-        assert!(output.stdout.is_empty(), "/proc/{name} shows {}", output.stdout_text());
+        assert!(
+            output.stdout.is_empty(),
+            "/proc/{name} shows {}",
+            output.stdout_text()
+        );
     }
     let list = "for d in /sys/firmware /proc/scsi /proc/acpi; do ls -A $d 2>/dev/null; done; :";
     assert_eq!(text(&session, list).await, "");
-    let sysctls = ["kernel/hostname", "vm/overcommit_memory", "kernel/core_pattern"];
+    let sysctls = [
+        "kernel/hostname",
+        "vm/overcommit_memory",
+        "kernel/core_pattern",
+    ];
     for name in sysctls {
         let output = shell(&session, &format!("cat /proc/sys/{name} >/proc/sys/{name}")).await;
         assert!(!output.outcome.is_success(), "{name} was written");
@@ -206,57 +263,112 @@ async fn isolation_kernel_files_are_masked_or_read_only(lab: Lab) {
 
 async fn isolation_two_users_cannot_reach_each_other(lab: Lab) {
     let spec = || SessionSpec::new().mount(Mount::bind(lab.programs(), "/attacks").read_only());
-    let alice = lab.podkit().session("alice", "s").spec(spec()).await.unwrap();
+    let alice = lab
+        .podkit()
+        .session("alice", "s")
+        .spec(spec())
+        .await
+        .unwrap();
     let bob = lab.podkit().session("bob", "s").spec(spec()).await.unwrap();
     let listen = ["/attacks/reach", "listen", "podkit-alice", "45678"];
     let mut listener = alice.exec(listen).stdin_stream().stream().await.unwrap();
     wait_for_output(&mut listener, b"ready\n").await;
-    let tries: [&[&str]; 2] = [&["unix_socket", "@podkit-alice"], &["tcp", "127.0.0.1", "45678"]];
+    let tries: [&[&str]; 2] = [
+        &["unix_socket", "@podkit-alice"],
+        &["tcp", "127.0.0.1", "45678"],
+    ];
     for argv in tries {
-        let argv = || ["/attacks/reach"].iter().chain(argv).copied().map(str::to_owned);
-        assert_eq!(said(&alice.exec(argv()).await.unwrap()), "ok", "the control");
+        let argv = || {
+            ["/attacks/reach"]
+                .iter()
+                .chain(argv)
+                .copied()
+                .map(str::to_owned)
+        };
+        assert_eq!(
+            said(&alice.exec(argv()).await.unwrap()),
+            "ok",
+            "the control"
+        );
         assert_eq!(said(&bob.exec(argv()).await.unwrap()), "ECONNREFUSED");
     }
     // By processes: bob sees none of alice's, by her number inside or on the host.
     let inside = listener.pid();
-    assert_eq!(text(&alice, &format!("cat /proc/{inside}/comm")).await, "reach\n");
+    assert_eq!(
+        text(&alice, &format!("cat /proc/{inside}/comm")).await,
+        "reach\n"
+    );
     let seen = shell(&bob, "cat /proc/[0-9]*/comm").await.stdout_text();
     assert!(!seen.contains("reach"), "{seen}");
     if let Some(pid) = lab.backend().inspect(alice.container()).await.unwrap().pid {
         for attack in ["kill", "ptrace", "read_memory", "take_descriptor"] {
-            let argv = ["/attacks/processes".to_owned(), attack.to_owned(), pid.to_string()];
+            let argv = [
+                "/attacks/processes".to_owned(),
+                attack.to_owned(),
+                pid.to_string(),
+            ];
             let said = said(&bob.exec(argv).await.unwrap());
-            assert!(["ESRCH", "EPERM"].contains(&said.as_str()), "{attack}: {said}");
+            assert!(
+                ["ESRCH", "EPERM"].contains(&said.as_str()),
+                "{attack}: {said}"
+            );
         }
     }
     // By files.
-    alice.files().write("/workspace/secret", "of-alice").await.unwrap();
+    alice
+        .files()
+        .write("/workspace/secret", "of-alice")
+        .await
+        .unwrap();
     let find = "cat /workspace/secret; grep -rs of-alice /workspace /tmp /dev/shm /run";
     assert_eq!(shell(&bob, find).await.stdout_text(), "");
     listener.close_stdin().await.unwrap();
     let ended = listener.wait().await.unwrap();
-    assert_eq!(ended.outcome, Outcome::Exited(0), "alice's process was untouched");
+    assert_eq!(
+        ended.outcome,
+        Outcome::Exited(0),
+        "alice's process was untouched"
+    );
 }
 
 async fn isolation_memory_bomb_ends_alone(lab: Lab) {
     if !lab.podkit().capabilities().memory_limit {
-        return lab.assert_unsupported(SessionSpec::new().memory("64m"), "memory").await;
+        return lab
+            .assert_unsupported(SessionSpec::new().memory("64m"), "memory")
+            .await;
     }
     let session = armed(&lab, "a", SessionSpec::new().memory("64m")).await;
     let bomb = |mebibytes: &'static str| ["/attacks/processes", "memory_bomb", mebibytes];
-    assert_eq!(said(&session.exec(bomb("16")).await.unwrap()), "ok", "the control");
-    assert_eq!(session.exec(bomb("4096")).await.unwrap().outcome, Outcome::OutOfMemory);
+    assert_eq!(
+        said(&session.exec(bomb("16")).await.unwrap()),
+        "ok",
+        "the control"
+    );
+    assert_eq!(
+        session.exec(bomb("4096")).await.unwrap().outcome,
+        Outcome::OutOfMemory
+    );
     assert_eq!(text(&session, "echo alive").await, "alive\n");
-    assert_eq!(said(&session.exec(bomb("16")).await.unwrap()), "ok", "the memory is there again");
+    assert_eq!(
+        said(&session.exec(bomb("16")).await.unwrap()),
+        "ok",
+        "the memory is there again"
+    );
 }
 
 async fn isolation_fork_bomb_is_bounded(lab: Lab) {
     if !lab.podkit().capabilities().pids_limit {
-        return lab.assert_unsupported(SessionSpec::new().pids_max(64), "pids_max").await;
+        return lab
+            .assert_unsupported(SessionSpec::new().pids_max(64), "pids_max")
+            .await;
     }
     let session = armed(&lab, "a", SessionSpec::new().pids_max(64)).await;
     let bomb = |processes: &'static str| ["/attacks/processes", "fork_bomb", processes];
-    assert_eq!(said(&session.exec(bomb("16")).await.unwrap()), "ok", "the control");
+    assert_eq!(
+        said(&session.exec(bomb("16")).await.unwrap()),
+        "ok",
+        "the control"
+    );
     let output = session.exec(bomb("100000")).await.unwrap();
     assert_eq!(said(&output), "EAGAIN");
     let text_of = output.stdout_text();
@@ -269,7 +381,8 @@ async fn isolation_init_cannot_be_reached_from_inside(lab: Lab) {
     let session = lab.open("a").await;
     text(&session, "umask 077; echo secret >/tmp/root-only").await;
     let token = session.boot_token().await.unwrap();
-    let tries = "cat /tmp/root-only /proc/1/environ /proc/1/mem; ls /proc/1/fd/; kill -9 1; : >/usr/x";
+    let tries =
+        "cat /tmp/root-only /proc/1/environ /proc/1/mem; ls /proc/1/fd/; kill -9 1; : >/usr/x";
     let output = session.shell(tries).user("65534").await.unwrap();
     assert_eq!(output.stdout_text(), "");
     let tries = "cat /proc/1/environ /proc/1/mem; kill -9 1; kill -STOP 1; kill -TERM 1";
@@ -284,8 +397,16 @@ async fn isolation_agent_answers_to_nobody_inside(lab: Lab) {
     // The beginning of a frame; whatever answers, must not.
     for user in ["65534", "root"] {
         let script = "echo hello | /.podkit/agent connect; echo code $?";
-        let text = session.shell(script).user(user).await.unwrap().stdout_text();
-        assert!(text.starts_with("code ") && text != "code 0\n", "{user}: {text:?}");
+        let text = session
+            .shell(script)
+            .user(user)
+            .await
+            .unwrap()
+            .stdout_text();
+        assert!(
+            text.starts_with("code ") && text != "code 0\n",
+            "{user}: {text:?}"
+        );
     }
     // No socket of the agent's is in reach.
     let find = "find / -xdev -type s 2>/dev/null; find /.podkit /run -type s 2>/dev/null; \

@@ -12,8 +12,8 @@ use std::{
 
 use super::Target;
 use crate::{
-    Deadlines, ErrorKind, ExecOutput, GcOptions, Podkit, Prefix, Result, Session, SessionKey, SessionSpec,
-    backend::BackendRef,
+    Deadlines, ErrorKind, ExecOutput, GcOptions, Podkit, Prefix, Result, Session, SessionKey,
+    SessionSpec, backend::BackendRef,
 };
 
 /// How long a condition may take to come true.
@@ -39,7 +39,12 @@ impl Lab {
         let directory = target.directory.join(format!("{case}-{prefix}"));
         std::fs::create_dir_all(&directory).unwrap();
         let podkit = podkit_on(Arc::clone(&target.backend), &prefix).await;
-        Self(Arc::new(Inner { target: target.clone(), podkit, prefix, directory }))
+        Self(Arc::new(Inner {
+            target: target.clone(),
+            podkit,
+            prefix,
+            directory,
+        }))
     }
 
     /// The case's own podkit.
@@ -84,7 +89,11 @@ impl Lab {
 
     /// Where the attack programs are.
     pub(super) fn programs(&self) -> &Path {
-        self.0.target.programs.as_deref().expect("the target has the attack programs")
+        self.0
+            .target
+            .programs
+            .as_deref()
+            .expect("the target has the attack programs")
     }
 
     /// Opens the session `name` of user `u` with defaults.
@@ -117,7 +126,12 @@ impl Lab {
 }
 
 async fn podkit_on(backend: BackendRef, prefix: &Prefix) -> Podkit {
-    Podkit::builder().engine(backend).prefix(prefix.clone()).build().await.unwrap()
+    Podkit::builder()
+        .engine(backend)
+        .prefix(prefix.clone())
+        .build()
+        .await
+        .unwrap()
 }
 
 /// The key of session `name` of user `u`.
@@ -146,10 +160,15 @@ pub(super) async fn text(session: &Session, script: &str) -> String {
 /// Asserts the kind of an error and that it reads as podkit's errors do.
 #[track_caller]
 pub(super) fn assert_kind<T>(result: Result<T>, kind: ErrorKind, about: &str) -> crate::Error {
-    let Err(error) = result else { panic!("{about}: must fail with `{kind}`, but succeeded") };
+    let Err(error) = result else {
+        panic!("{about}: must fail with `{kind}`, but succeeded")
+    };
     assert_eq!(error.kind(), kind, "{about}: {error:?}");
     let message = error.message();
-    assert!(!message.is_empty() && !message.ends_with('.'), "{about}: {message:?}");
+    assert!(
+        !message.is_empty() && !message.ends_with('.'),
+        "{about}: {message:?}"
+    );
     error
 }
 
@@ -167,7 +186,9 @@ where
             }
         }
     };
-    tokio::time::timeout(BOUND, wait).await.unwrap_or_else(|_| panic!("never came true: {what}"))
+    tokio::time::timeout(BOUND, wait)
+        .await
+        .unwrap_or_else(|_| panic!("never came true: {what}"))
 }
 
 /// `gc` that removes nothing but what crashes left.
@@ -181,6 +202,9 @@ impl Lab {
         let result = self.podkit().session("u", "refused").spec(spec).await;
         let error = assert_kind(result, ErrorKind::Unsupported, field);
         assert!(error.message().contains(field), "{error:?}");
-        assert!(self.podkit().list().await.unwrap().is_empty(), "nothing was made");
+        assert!(
+            self.podkit().list().await.unwrap().is_empty(),
+            "nothing was made"
+        );
     }
 }

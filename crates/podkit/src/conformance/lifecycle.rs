@@ -7,8 +7,8 @@ use std::{
 };
 
 use super::{
-    table,
     lab::{BOUND, Lab, assert_kind},
+    table,
 };
 use crate::{
     ContainerId, ContainerManager, ErrorKind, SessionSpec,
@@ -36,7 +36,9 @@ fn spec(lab: &Lab, name: &str) -> ContainerSpec {
     let name = ContainerId::new(format!("{}-{name}", lab.prefix())).unwrap();
     let mut request = ContainerRequest::new(name, SessionSpec::new().env("SECRET", "value"));
     request.labels = labels(lab);
-    ContainerManager::new(lab.backend()).resolve(&request).unwrap()
+    ContainerManager::new(lab.backend())
+        .resolve(&request)
+        .unwrap()
 }
 
 fn labels(lab: &Lab) -> BTreeMap<String, String> {
@@ -66,12 +68,19 @@ async fn container_goes_through_its_states(lab: Lab) {
         let before = SystemTime::now() - Duration::from_secs(1);
         let id = backend.create(&spec(&lab, "a")).await.unwrap();
         let info = inspect(&lab, &id).await;
-        assert_eq!((info.state, info.started_at), (ContainerState::Created, None));
+        assert_eq!(
+            (info.state, info.started_at),
+            (ContainerState::Created, None)
+        );
         assert!(info.created_at >= before && info.created_at <= SystemTime::now() + BOUND);
         for round in 0..3 {
             backend.start(&id).await.unwrap();
             let info = inspect(&lab, &id).await;
-            assert_eq!((info.state, info.stop_cause), (ContainerState::Running, None), "{round}");
+            assert_eq!(
+                (info.state, info.stop_cause),
+                (ContainerState::Running, None),
+                "{round}"
+            );
             assert!(info.started_at.is_some());
             backend.stop(&id, GRACE).await.unwrap();
             let info = inspect(&lab, &id).await;
@@ -80,7 +89,11 @@ async fn container_goes_through_its_states(lab: Lab) {
             assert!(info.finished_at >= info.started_at);
         }
         backend.remove(&id).await.unwrap();
-        assert_kind(backend.inspect(&id).await, ErrorKind::NotFound, "inspect after remove");
+        assert_kind(
+            backend.inspect(&id).await,
+            ErrorKind::NotFound,
+            "inspect after remove",
+        );
     })
     .await;
 }
@@ -89,11 +102,23 @@ async fn container_create_twice_is_already_exists(lab: Lab) {
     with_containers(&lab, async {
         let backend = lab.backend();
         let id = backend.create(&spec(&lab, "a")).await.unwrap();
-        assert_kind(backend.create(&spec(&lab, "a")).await, ErrorKind::AlreadyExists, "created");
+        assert_kind(
+            backend.create(&spec(&lab, "a")).await,
+            ErrorKind::AlreadyExists,
+            "created",
+        );
         backend.start(&id).await.unwrap();
-        assert_kind(backend.create(&spec(&lab, "a")).await, ErrorKind::AlreadyExists, "running");
+        assert_kind(
+            backend.create(&spec(&lab, "a")).await,
+            ErrorKind::AlreadyExists,
+            "running",
+        );
         backend.stop(&id, GRACE).await.unwrap();
-        assert_kind(backend.create(&spec(&lab, "a")).await, ErrorKind::AlreadyExists, "exited");
+        assert_kind(
+            backend.create(&spec(&lab, "a")).await,
+            ErrorKind::AlreadyExists,
+            "exited",
+        );
         backend.remove(&id).await.unwrap();
         backend.create(&spec(&lab, "a")).await.unwrap();
     })
@@ -155,7 +180,8 @@ async fn container_list_finds_by_all_labels(lab: Lab) {
     with_containers(&lab, async {
         let backend = lab.backend();
         let (mut one, mut two) = (spec(&lab, "one"), spec(&lab, "two"));
-        one.labels.insert("color".to_owned(), "blue = 1, \"é\"\n".to_owned());
+        one.labels
+            .insert("color".to_owned(), "blue = 1, \"é\"\n".to_owned());
         two.labels.insert("color".to_owned(), String::new());
         backend.create(&one).await.unwrap();
         let second = backend.create(&two).await.unwrap();
@@ -181,14 +207,22 @@ async fn container_connect_needs_a_running_one(lab: Lab) {
     with_containers(&lab, async {
         let backend = lab.backend();
         let id = backend.create(&spec(&lab, "a")).await.unwrap();
-        assert_kind(backend.connect(&id).await, ErrorKind::ContainerGone, "created");
+        assert_kind(
+            backend.connect(&id).await,
+            ErrorKind::ContainerGone,
+            "created",
+        );
         backend.start(&id).await.unwrap();
         let first = backend.connect(&id).await.unwrap();
         let second = backend.connect(&id).await.unwrap();
         drop((first, second));
         backend.connect(&id).await.unwrap();
         backend.stop(&id, GRACE).await.unwrap();
-        assert_kind(backend.connect(&id).await, ErrorKind::ContainerGone, "exited");
+        assert_kind(
+            backend.connect(&id).await,
+            ErrorKind::ContainerGone,
+            "exited",
+        );
     })
     .await;
 }
@@ -201,7 +235,10 @@ async fn container_env_is_recorded_and_labels_are_whole(lab: Lab) {
         assert_eq!(info.labels, spec.labels);
         assert_eq!(info.env.get("SECRET").map(String::as_str), Some("value"));
         assert_eq!(info.name, spec.name.to_string());
-        assert!(!format!("{info:?}{spec:?}").contains("value"), "a value is shown");
+        assert!(
+            !format!("{info:?}{spec:?}").contains("value"),
+            "a value is shown"
+        );
     })
     .await;
 }
@@ -241,7 +278,10 @@ async fn engine_answers_and_has_a_name(lab: Lab) {
     let backend = lab.backend();
     backend.ping().await.unwrap();
     let name = backend.name();
-    assert!(!name.is_empty() && name.chars().all(|c| c.is_ascii_lowercase() || c == '-'), "{name}");
+    assert!(
+        !name.is_empty() && name.chars().all(|c| c.is_ascii_lowercase() || c == '-'),
+        "{name}"
+    );
     assert_eq!(backend.capabilities(), backend.capabilities());
     assert_eq!(lab.podkit().backend_name(), name);
 }

@@ -48,12 +48,12 @@ use std::{
 
 use futures::{FutureExt, future::BoxFuture};
 
+use self::lab::Lab;
 pub use self::{
     attacks::{ATTACKS, Attack, Control, PROGRAMS, Program, build_programs},
     fault_backend::{Fault, FaultBackend, Method},
     stage::{Stage, Victim},
 };
-use self::lab::Lab;
 use crate::backend::BackendRef;
 
 /// A backend to test, and what the cases need beside it.
@@ -69,7 +69,12 @@ impl Target {
     /// Tests `backend`; cases keep their files in directories of their own under `directory`,
     /// which the engine must see at the same path.
     pub fn new(backend: BackendRef, directory: impl Into<PathBuf>) -> Self {
-        Self { backend, directory: directory.into(), programs: None, real: true }
+        Self {
+            backend,
+            directory: directory.into(),
+            programs: None,
+            real: true,
+        }
     }
 
     /// Says that the backend runs no real programs: cases that need them do not
@@ -139,7 +144,9 @@ impl Case {
     /// When the backend breaks the contract.
     pub async fn run(&self, target: Target) {
         let lab = Lab::new(&target, self.name).await;
-        let result = AssertUnwindSafe((self.body)(lab.clone())).catch_unwind().await;
+        let result = AssertUnwindSafe((self.body)(lab.clone()))
+            .catch_unwind()
+            .await;
         let left = lab.clean().await;
         if let Err(panic) = result {
             resume_unwind(panic);

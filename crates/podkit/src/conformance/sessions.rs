@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{
-    table,
     lab::{BOUND, Lab, assert_kind, eventually, key, sweep_only, text},
+    table,
 };
 use crate::{
     ErrorKind, GcOptions, Limit, OnConflict, Opened, Session, SessionSpec, Workspace,
@@ -55,7 +55,11 @@ async fn session_opens_once_and_reconnects(lab: Lab) {
 async fn session_without_create_is_not_found(lab: Lab) {
     let opened = lab.podkit().open(&key("a")).create(false).await;
     assert_kind(opened, ErrorKind::NotFound, "open without create");
-    assert_kind(lab.podkit().inspect(&key("a")).await, ErrorKind::NotFound, "inspect");
+    assert_kind(
+        lab.podkit().inspect(&key("a")).await,
+        ErrorKind::NotFound,
+        "inspect",
+    );
     assert!(lab.podkit().list().await.unwrap().is_empty());
     lab.open("a").await;
     let session = lab.podkit().open(&key("a")).create(false).await.unwrap();
@@ -69,9 +73,15 @@ async fn session_stopped_starts_again_with_its_files(lab: Lab) {
     let session = lab.open("a").await;
     session.files().write("note", "kept").await.unwrap();
     for round in 0..2 {
-        lab.podkit().stop(&key("a"), Duration::from_millis(100)).await.unwrap();
+        lab.podkit()
+            .stop(&key("a"), Duration::from_millis(100))
+            .await
+            .unwrap();
         // To stop what is stopped is no error.
-        lab.podkit().stop(&key("a"), Duration::from_millis(100)).await.unwrap();
+        lab.podkit()
+            .stop(&key("a"), Duration::from_millis(100))
+            .await
+            .unwrap();
         let info = lab.podkit().inspect(&key("a")).await.unwrap();
         assert_eq!(info.state, ContainerState::Exited, "round {round}");
         assert_eq!(info.stop_cause, Some(StopCause::Requested));
@@ -94,7 +104,10 @@ async fn session_close_is_idempotent_and_reports(lab: Lab) {
     let again = lab.open("a").await;
     assert_eq!(again.opened(), Opened::Created);
     lab.podkit().stop(&key("a"), Duration::ZERO).await.unwrap();
-    assert!(lab.podkit().close(&key("a")).await.unwrap().existed, "a stopped session is closed too");
+    assert!(
+        lab.podkit().close(&key("a")).await.unwrap().existed,
+        "a stopped session is closed too"
+    );
 }
 
 /// Only what the caller sets is compared.
@@ -102,7 +115,11 @@ async fn session_with_other_fields_is_a_conflict(lab: Lab) {
     let spec = || SessionSpec::new().env("A", "1").hostname("box");
     let first = lab.open_with("a", spec()).await;
     let token = first.boot_token().await.unwrap();
-    for same in [SessionSpec::new(), spec(), SessionSpec::new().hostname("box")] {
+    for same in [
+        SessionSpec::new(),
+        spec(),
+        SessionSpec::new().hostname("box"),
+    ] {
         let session = lab.open_with("a", same).await;
         assert_eq!(session.boot_token().await.unwrap(), token);
     }
@@ -121,7 +138,11 @@ async fn session_with_other_fields_is_a_conflict(lab: Lab) {
         assert_eq!(reused.boot_token().await.unwrap(), token, "{field}");
     }
     let spec = SessionSpec::new().env("A", "2");
-    let replaced = lab.podkit().session("u", "a").spec(spec).on_conflict(OnConflict::Replace);
+    let replaced = lab
+        .podkit()
+        .session("u", "a")
+        .spec(spec)
+        .on_conflict(OnConflict::Replace);
     let replaced = replaced.await.unwrap();
     assert_ne!(replaced.boot_token().await.unwrap(), token);
     assert_eq!(lab.podkit().list().await.unwrap().len(), 1);
@@ -129,17 +150,31 @@ async fn session_with_other_fields_is_a_conflict(lab: Lab) {
 
 async fn session_info_tells_what_is_known(lab: Lab) {
     let before = std::time::SystemTime::now() - Duration::from_secs(1);
-    let spec = SessionSpec::new().env("TOKEN", "hunter2").label("team", "blue");
+    let spec = SessionSpec::new()
+        .env("TOKEN", "hunter2")
+        .label("team", "blue");
     let session = lab.open_with("a", spec).await;
     let info = session.info().await.unwrap();
-    assert_eq!((&info.key, info.state), (session.key(), ContainerState::Running));
+    assert_eq!(
+        (&info.key, info.state),
+        (session.key(), ContainerState::Running)
+    );
     assert!(info.created_at >= before && info.created_at <= std::time::SystemTime::now() + BOUND);
     assert!(info.started_at.is_some() && info.stop_cause.is_none() && !info.config_lost);
     assert_eq!(info.isolation, lab.podkit().capabilities().isolation);
     let restored = &info.spec;
-    assert_eq!(restored.env.get("TOKEN").map(String::as_str), Some("hunter2"));
-    assert_eq!(restored.labels.get("team").map(String::as_str), Some("blue"));
-    assert!(!format!("{info:?}").contains("hunter2"), "a value of the environment is shown");
+    assert_eq!(
+        restored.env.get("TOKEN").map(String::as_str),
+        Some("hunter2")
+    );
+    assert_eq!(
+        restored.labels.get("team").map(String::as_str),
+        Some("blue")
+    );
+    assert!(
+        !format!("{info:?}").contains("hunter2"),
+        "a value of the environment is shown"
+    );
     // Values are in no label.
     let id = session.container();
     let raw = lab.backend().inspect(id).await.unwrap();
@@ -148,7 +183,14 @@ async fn session_info_tells_what_is_known(lab: Lab) {
     let listed = lab.podkit().list().await.unwrap();
     assert_eq!(listed.len(), 1);
     assert_eq!(listed.first().unwrap().key, info.key);
-    assert!(lab.podkit().list().user("nobody-else").await.unwrap().is_empty());
+    assert!(
+        lab.podkit()
+            .list()
+            .user("nobody-else")
+            .await
+            .unwrap()
+            .is_empty()
+    );
     lab.podkit().session("v", "a").await.unwrap();
     assert_eq!(lab.podkit().list().user("v").await.unwrap().len(), 1);
     assert_eq!(lab.podkit().list().await.unwrap().len(), 2);
@@ -159,21 +201,38 @@ async fn session_gc_removes_the_idle_and_spares_the_rest(lab: Lab) {
     assert_eq!((report.removed.len(), report.kept), (0, 0));
     lab.open("old").await;
     eventually("the session is idle", || async {
-        let options = GcOptions::new().with_idle(Duration::from_millis(100)).with_dry_run(true);
+        let options = GcOptions::new()
+            .with_idle(Duration::from_millis(100))
+            .with_dry_run(true);
         let report = lab.podkit().gc(options).await.unwrap();
         (report.removed.len() == 1).then_some(())
     })
     .await;
     let young = lab.open("young").await;
     young.touch().await.unwrap();
-    assert_eq!(lab.podkit().list().await.unwrap().len(), 2, "a dry run removes nothing");
+    assert_eq!(
+        lab.podkit().list().await.unwrap().len(),
+        2,
+        "a dry run removes nothing"
+    );
     let report = lab.podkit().gc(sweep_only()).await.unwrap();
-    assert_eq!((report.removed.len(), report.kept), (0, 2), "nothing goes without an idle time");
-    let report = lab.podkit().gc(GcOptions::new().with_idle(Duration::from_secs(3600))).await.unwrap();
+    assert_eq!(
+        (report.removed.len(), report.kept),
+        (0, 2),
+        "nothing goes without an idle time"
+    );
+    let report = lab
+        .podkit()
+        .gc(GcOptions::new().with_idle(Duration::from_secs(3600)))
+        .await
+        .unwrap();
     assert_eq!((report.removed.len(), report.kept), (0, 2));
     let stranger = lab.stranger().await;
     let report = eventually("the idle session is removed", || async {
-        let report = stranger.gc(GcOptions::new().with_idle(Duration::from_millis(50))).await.unwrap();
+        let report = stranger
+            .gc(GcOptions::new().with_idle(Duration::from_millis(50)))
+            .await
+            .unwrap();
         (!report.removed.is_empty()).then_some(report)
     })
     .await;
@@ -217,7 +276,11 @@ async fn session_stops_by_itself_and_comes_back(lab: Lab) {
     // The next use starts it, by the same handle.
     assert_eq!(text(&session, "cat note").await, "kept\n");
     assert_eq!(state(&session).await, ContainerState::Running);
-    assert_eq!(wait_for_stop(&lab, "a").await, StopCause::AutoStop, "the clock runs again");
+    assert_eq!(
+        wait_for_stop(&lab, "a").await,
+        StopCause::AutoStop,
+        "the clock runs again"
+    );
     let again = lab.open_with("a", spec).await;
     assert_eq!(again.opened(), Opened::Started);
 }
@@ -227,14 +290,26 @@ async fn session_running_exec_and_touch_hold_the_clock_off(lab: Lab) {
     let session = lab.open_with("a", spec).await;
     let token = session.boot_token().await.unwrap();
     let endless = "while :; do read x </dev/zero; done";
-    let output = session.shell(endless).timeout(Duration::from_secs(1)).await.unwrap();
-    assert_eq!(output.outcome, crate::Outcome::TimedOut, "the clock stopped a running command");
+    let output = session
+        .shell(endless)
+        .timeout(Duration::from_secs(1))
+        .await
+        .unwrap();
+    assert_eq!(
+        output.outcome,
+        crate::Outcome::TimedOut,
+        "the clock stopped a running command"
+    );
     let mut tick = tokio::time::interval(Duration::from_millis(100));
     for _ in 0..10 {
         tick.tick().await;
         session.touch().await.unwrap();
     }
-    assert_eq!(session.boot_token().await.unwrap(), token, "the container was restarted");
+    assert_eq!(
+        session.boot_token().await.unwrap(),
+        token,
+        "the container was restarted"
+    );
     assert_eq!(wait_for_stop(&lab, "a").await, StopCause::AutoStop);
 }
 
@@ -259,7 +334,10 @@ async fn session_max_lifetime_stops_everything(lab: Lab) {
     let session = lab.open_with("a", spec).await;
     let endless = "echo on; while :; do read x </dev/zero; done";
     let output = session.shell(endless).await.unwrap();
-    assert_eq!((output.outcome, output.stdout.as_slice()), (crate::Outcome::SessionClosed, b"on\n".as_slice()));
+    assert_eq!(
+        (output.outcome, output.stdout.as_slice()),
+        (crate::Outcome::SessionClosed, b"on\n".as_slice())
+    );
     assert_eq!(wait_for_stop(&lab, "a").await, StopCause::MaxLifetime);
 }
 
@@ -276,11 +354,16 @@ async fn session_workspace_outlives_close(lab: Lab) {
     assert_eq!(again.opened(), Opened::Created);
     assert_eq!(text(&again, "cat note; ls /tmp").await, "kept\n");
     let other = lab.open_with("b", spec).await;
-    assert_eq!(text(&other, "ls -A").await, "", "another session's workspace is another");
+    assert_eq!(
+        text(&other, "ls -A").await,
+        "",
+        "another session's workspace is another"
+    );
 }
 
 async fn session_main_command_runs_and_its_end_stops_the_container(lab: Lab) {
-    let script = "echo from main; trap 'exit 3' TERM; while [ ! -e /workspace/end ]; do :; done; exit 5";
+    let script =
+        "echo from main; trap 'exit 3' TERM; while [ ! -e /workspace/end ]; do :; done; exit 5";
     let spec = SessionSpec::new().command(["/bin/sh", "-c", script]);
     let session = lab.open_with("a", spec.clone()).await;
     assert_eq!(text(&session, "echo beside").await, "beside\n");
@@ -288,8 +371,15 @@ async fn session_main_command_runs_and_its_end_stops_the_container(lab: Lab) {
     assert_eq!(wait_for_stop(&lab, "a").await, StopCause::MainExited);
     let info = lab.backend().inspect(session.container()).await.unwrap();
     assert_eq!(info.exit_code, Some(5));
-    let logs = lab.backend().logs(session.container(), 1 << 16).await.unwrap();
-    assert!(String::from_utf8_lossy(&logs).contains("from main"), "{logs:?}");
+    let logs = lab
+        .backend()
+        .logs(session.container(), 1 << 16)
+        .await
+        .unwrap();
+    assert!(
+        String::from_utf8_lossy(&logs).contains("from main"),
+        "{logs:?}"
+    );
     // Asked to stop, the command gets its signal.
     session.close().await.unwrap();
     let session = lab.open_with("a", spec).await;

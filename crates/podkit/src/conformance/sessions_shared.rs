@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{
-    table,
     lab::{Lab, assert_kind, key, text},
+    table,
 };
 use crate::{
     ErrorKind, GcOptions, Limit, Opened, Podkit, Prefix, SessionKey, SessionSpec,
@@ -26,7 +26,11 @@ table!["sessions":
 ];
 
 async fn session_opened_by_many_at_once_is_one(lab: Lab) {
-    let strangers = [lab.stranger().await, lab.stranger().await, lab.podkit().clone()];
+    let strangers = [
+        lab.stranger().await,
+        lab.stranger().await,
+        lab.podkit().clone(),
+    ];
     let opens = (0..24).map(|number: usize| {
         let podkit: Podkit = strangers.get(number % 3).unwrap().clone();
         async move {
@@ -37,19 +41,34 @@ async fn session_opened_by_many_at_once_is_one(lab: Lab) {
     });
     let opened = futures::future::join_all(opens).await;
     let token = opened.first().unwrap().1;
-    assert!(opened.iter().all(|(_, other)| *other == token), "two containers");
+    assert!(
+        opened.iter().all(|(_, other)| *other == token),
+        "two containers"
+    );
     assert_eq!(lab.podkit().list().await.unwrap().len(), 1);
 }
 
 async fn session_of_another_prefix_is_untouched(lab: Lab) {
     let prefix = Prefix::new(format!("x{}", lab.prefix())).unwrap();
-    let other = Podkit::builder().engine(lab.backend()).prefix(prefix).build().await.unwrap();
+    let other = Podkit::builder()
+        .engine(lab.backend())
+        .prefix(prefix)
+        .build()
+        .await
+        .unwrap();
     let theirs = other.session("u", "a").await.unwrap();
     let ours = lab.open("a").await;
     assert_ne!(ours.container(), theirs.container());
     assert_eq!(lab.podkit().list().await.unwrap().len(), 1);
-    lab.podkit().gc(GcOptions::new().with_idle(Duration::from_nanos(1))).await.unwrap();
-    assert_eq!(other.list().await.unwrap().len(), 1, "gc took another prefix's session");
+    lab.podkit()
+        .gc(GcOptions::new().with_idle(Duration::from_nanos(1)))
+        .await
+        .unwrap();
+    assert_eq!(
+        other.list().await.unwrap().len(),
+        1,
+        "gc took another prefix's session"
+    );
     lab.podkit().close(&key("a")).await.unwrap();
     assert_eq!(theirs.exec(["echo", "hi"]).await.unwrap().stdout, b"hi\n");
     theirs.close().await.unwrap();
@@ -63,7 +82,12 @@ async fn session_is_restored_by_another_manager(lab: Lab) {
         .label("team", "blue")
         .auto_stop(Limit::After(Duration::from_secs(77)))
         .exec_timeout(Limit::After(Duration::from_secs(33)));
-    lab.open_with("a", spec.clone()).await.files().write("note", "x").await.unwrap();
+    lab.open_with("a", spec.clone())
+        .await
+        .files()
+        .write("note", "x")
+        .await
+        .unwrap();
     let stranger = lab.stranger().await;
     let session = stranger.open(&key("a")).await.unwrap();
     assert!(!session.config_lost());
@@ -71,12 +95,19 @@ async fn session_is_restored_by_another_manager(lab: Lab) {
     assert_eq!(session.files().read("note").await.unwrap(), b"x");
     // The real configuration counts, not the default of whoever comes.
     assert_kind(
-        stranger.session("u", "a").spec(SessionSpec::new().env("A", "2")).await,
+        stranger
+            .session("u", "a")
+            .spec(SessionSpec::new().env("A", "2"))
+            .await,
         ErrorKind::Conflict,
         "another value",
     );
     stranger.shutdown().await;
-    assert_eq!(lab.open("a").await.opened(), Opened::Reconnected, "a manager's end ends nothing");
+    assert_eq!(
+        lab.open("a").await.opened(),
+        Opened::Reconnected,
+        "a manager's end ends nothing"
+    );
 }
 
 async fn session_removed_from_outside_is_made_anew(lab: Lab) {
@@ -88,11 +119,19 @@ async fn session_removed_from_outside_is_made_anew(lab: Lab) {
     assert_ne!(session.boot_token().await.unwrap(), token);
     let info = session.info().await.unwrap();
     let spec = &info.spec;
-    assert_eq!(spec.env.get("A").map(String::as_str), Some("1"), "the known configuration is used");
+    assert_eq!(
+        spec.env.get("A").map(String::as_str),
+        Some("1"),
+        "the known configuration is used"
+    );
     lab.backend().remove(session.container()).await.unwrap();
     session.files().write("f", "x").await.unwrap();
     lab.backend().remove(session.container()).await.unwrap();
-    assert_kind(lab.podkit().inspect(&key("a")).await, ErrorKind::NotFound, "inspect");
+    assert_kind(
+        lab.podkit().inspect(&key("a")).await,
+        ErrorKind::NotFound,
+        "inspect",
+    );
     assert!(!lab.podkit().close(&key("a")).await.unwrap().existed);
 }
 
@@ -105,9 +144,17 @@ async fn session_with_tampered_labels_is_not_adopted(lab: Lab) {
     let spec = containers.resolve(&request).unwrap();
     containers.create(&spec).await.unwrap();
     let opened = lab.podkit().open(&victim).await;
-    let Err(error) = opened else { panic!("a container without our labels was adopted") };
-    assert!([ErrorKind::Conflict, ErrorKind::AlreadyExists].contains(&error.kind()), "{error:?}");
-    assert!(lab.podkit().list().await.unwrap().is_empty(), "it is not counted");
+    let Err(error) = opened else {
+        panic!("a container without our labels was adopted")
+    };
+    assert!(
+        [ErrorKind::Conflict, ErrorKind::AlreadyExists].contains(&error.kind()),
+        "{error:?}"
+    );
+    assert!(
+        lab.podkit().list().await.unwrap().is_empty(),
+        "it is not counted"
+    );
     assert!(lab.backend().inspect(&name).await.is_ok(), "it was removed");
     lab.backend().remove(&name).await.unwrap();
     lab.podkit().open(&victim).await.unwrap();
@@ -127,8 +174,16 @@ async fn session_paused_is_resumed(lab: Lab) {
     let session = lab.open("a").await;
     let backend = lab.backend();
     if !backend.capabilities().pause {
-        assert_kind(backend.pause(session.container()).await, ErrorKind::Unsupported, "pause");
-        assert_kind(backend.resume(session.container()).await, ErrorKind::Unsupported, "resume");
+        assert_kind(
+            backend.pause(session.container()).await,
+            ErrorKind::Unsupported,
+            "pause",
+        );
+        assert_kind(
+            backend.resume(session.container()).await,
+            ErrorKind::Unsupported,
+            "resume",
+        );
         return;
     }
     let token = session.boot_token().await.unwrap();
@@ -141,7 +196,10 @@ async fn session_paused_is_resumed(lab: Lab) {
     assert_eq!(again.boot_token().await.unwrap(), token);
     assert_eq!(again.exec(["echo", "hi"]).await.unwrap().stdout, b"hi\n");
     backend.pause(session.container()).await.unwrap();
-    assert!(lab.podkit().close(&key("a")).await.unwrap().existed, "a paused session is closed");
+    assert!(
+        lab.podkit().close(&key("a")).await.unwrap().existed,
+        "a paused session is closed"
+    );
 }
 
 async fn session_exec_and_close_at_once_end_in_order(lab: Lab) {
@@ -175,19 +233,36 @@ async fn session_dropped_open_leaves_nothing_half_made(lab: Lab) {
 
 async fn sessions_keep_their_files_apart(lab: Lab) {
     let mine = lab.podkit().session("u", "a").await.unwrap();
-    mine.files().write("/workspace/secret", "mine").await.unwrap();
+    mine.files()
+        .write("/workspace/secret", "mine")
+        .await
+        .unwrap();
     for (user, session) in [("u", "b"), ("v", "a")] {
-        let other = lab.podkit().open(&SessionKey::new(user, session).unwrap()).await.unwrap();
+        let other = lab
+            .podkit()
+            .open(&SessionKey::new(user, session).unwrap())
+            .await
+            .unwrap();
         assert!(!other.files().exists("/workspace/secret").await.unwrap());
-        other.files().write("/workspace/secret", "theirs").await.unwrap();
+        other
+            .files()
+            .write("/workspace/secret", "theirs")
+            .await
+            .unwrap();
     }
-    assert_eq!(mine.files().read("/workspace/secret").await.unwrap(), b"mine");
+    assert_eq!(
+        mine.files().read("/workspace/secret").await.unwrap(),
+        b"mine"
+    );
 }
 
 async fn session_stopped_from_outside_comes_back(lab: Lab) {
     let session = lab.open("a").await;
     text(&session, "echo kept >note").await;
-    lab.backend().stop(session.container(), Duration::ZERO).await.unwrap();
+    lab.backend()
+        .stop(session.container(), Duration::ZERO)
+        .await
+        .unwrap();
     assert_eq!(text(&session, "cat note").await, "kept\n");
     let stranger = lab.stranger().await;
     stranger.close(&key("a")).await.unwrap();

@@ -49,7 +49,13 @@ impl Stage {
             UnixListener::bind(directory.join("socket")).unwrap(),
         ];
         let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
-        Self { directory: directory.to_owned(), root_only, abstract_name: name, tcp, _unix: unix }
+        Self {
+            directory: directory.to_owned(),
+            root_only,
+            abstract_name: name,
+            tcp,
+            _unix: unix,
+        }
     }
 
     /// The directory to bind read-only at `/data`.
@@ -115,8 +121,11 @@ impl Stage {
     #[must_use]
     pub fn control(&self, attack: &Attack, programs: &Path) -> String {
         let victim = self.victim();
-        let mut argv: Vec<String> =
-            attack.argv.iter().map(|word| self.outside(word, &victim)).collect();
+        let mut argv: Vec<String> = attack
+            .argv
+            .iter()
+            .map(|word| self.outside(word, &victim))
+            .collect();
         if let Some(program) = argv.first_mut() {
             *program = programs.join(&program).display().to_string();
         }
@@ -129,7 +138,9 @@ impl Stage {
             Control::Mounts(setup) => {
                 let mut command = Command::new("unshare");
                 let run = format!("{setup}; exec \"$@\"");
-                command.args(["--mount", "sh", "-c", &run, "sh"]).args(&argv);
+                command
+                    .args(["--mount", "sh", "-c", &run, "sh"])
+                    .args(&argv);
                 command
             }
             Control::Terminal => {
@@ -169,15 +180,27 @@ impl Drop for Victim {
 /// The last word that a program said.
 pub(super) fn last_word(output: &[u8]) -> String {
     let text = String::from_utf8_lossy(output);
-    text.split_whitespace().next_back().unwrap_or("nothing").to_owned()
+    text.split_whitespace()
+        .next_back()
+        .unwrap_or("nothing")
+        .to_owned()
 }
 
-const CGROUP_TOPS: &[&str] =
-    &["/sys/fs/cgroup/memory/cgroup.procs", "/sys/fs/cgroup/cgroup.procs"];
+const CGROUP_TOPS: &[&str] = &[
+    "/sys/fs/cgroup/memory/cgroup.procs",
+    "/sys/fs/cgroup/cgroup.procs",
+];
 
-const SYSFS_FILES: &[&str] =
-    &["/sys/kernel/mm/ksm/run", "/sys/module/printk/parameters/time", "/sys/kernel/profiling"];
+const SYSFS_FILES: &[&str] = &[
+    "/sys/kernel/mm/ksm/run",
+    "/sys/module/printk/parameters/time",
+    "/sys/kernel/profiling",
+];
 
 fn first_of(paths: &[&'static str]) -> &'static str {
-    paths.iter().find(|path| Path::new(path).exists()).copied().unwrap_or("/nowhere")
+    paths
+        .iter()
+        .find(|path| Path::new(path).exists())
+        .copied()
+        .unwrap_or("/nowhere")
 }

@@ -39,7 +39,11 @@ impl Snapshot {
     pub fn assert_same(&self, place: &Path, about: &str) {
         wait_for(Duration::from_secs(15), || {
             let new: Vec<_> = Self::take(place).0.difference(&self.0).cloned().collect();
-            if new.is_empty() { Ok(()) } else { Err(format!("{about}: left behind: {new:#?}")) }
+            if new.is_empty() {
+                Ok(())
+            } else {
+                Err(format!("{about}: left behind: {new:#?}"))
+            }
         });
     }
 }
@@ -57,9 +61,18 @@ fn namespaces() -> BTreeSet<String> {
     let own: BTreeSet<_> = links(Path::new("/proc/self/ns")).into_iter().collect();
     let mut found = BTreeSet::new();
     for process in entries(Path::new("/proc")) {
-        let is_process = process.file_name().unwrap().as_encoded_bytes().iter().all(u8::is_ascii_digit);
+        let is_process = process
+            .file_name()
+            .unwrap()
+            .as_encoded_bytes()
+            .iter()
+            .all(u8::is_ascii_digit);
         if is_process {
-            found.extend(links(&process.join("ns")).into_iter().filter(|link| !own.contains(link)));
+            found.extend(
+                links(&process.join("ns"))
+                    .into_iter()
+                    .filter(|link| !own.contains(link)),
+            );
         }
     }
     found
@@ -92,13 +105,22 @@ fn cgroups() -> Vec<String> {
 /// Ranges of user ids that are taken, on this host.
 fn ranges() -> Vec<String> {
     let taken = entries(Path::new("/var/lib/podkit/uid-ranges"));
-    taken.iter().map(|path| format!("uid range {}", path.display())).collect()
+    taken
+        .iter()
+        .map(|path| format!("uid range {}", path.display()))
+        .collect()
 }
 
 /// Pids, on the host, of every process in the pid namespace of `init`.
 pub fn processes_of(init: u32) -> Vec<u32> {
-    let inode = |pid: u32| fs::metadata(format!("/proc/{pid}/ns/pid")).map(|m| m.ino()).ok();
-    let Some(namespace) = inode(init) else { return Vec::new() };
+    let inode = |pid: u32| {
+        fs::metadata(format!("/proc/{pid}/ns/pid"))
+            .map(|m| m.ino())
+            .ok()
+    };
+    let Some(namespace) = inode(init) else {
+        return Vec::new();
+    };
     entries(Path::new("/proc"))
         .iter()
         .filter_map(|path| path.file_name()?.to_str()?.parse().ok())
@@ -108,12 +130,23 @@ pub fn processes_of(init: u32) -> Vec<u32> {
 
 fn is_zombie(pid: u32) -> bool {
     let status = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    status.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('Z'))
+    status
+        .rsplit(')')
+        .next()
+        .is_some_and(|rest| rest.trim_start().starts_with('Z'))
 }
 
 /// Most memory that a process ever held, in bytes.
 pub fn peak_memory(pid: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("VmHWM:"))
+        .unwrap();
+    line.split_whitespace()
+        .nth(1)
+        .unwrap()
+        .parse::<u64>()
+        .unwrap()
+        * 1024
 }

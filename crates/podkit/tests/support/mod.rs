@@ -2,6 +2,7 @@
 //! child processes of the test program that work as clients.
 #![expect(dead_code, reason = "every test program uses a part of it")]
 #![expect(unreachable_pub, reason = "this module is part of several programs")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by a panic")]
 
 pub mod host;
 pub mod worker;
@@ -17,7 +18,10 @@ use tempfile::TempDir;
 
 /// Runs a future as a program with two cores would.
 pub fn block_on<T>(future: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build();
     runtime.unwrap().block_on(future)
 }
 
@@ -29,7 +33,9 @@ pub struct Place {
 
 impl Place {
     pub fn new() -> Self {
-        let directory = tempfile::Builder::new().prefix("podkit-test-").tempdir_in("/var/tmp");
+        let directory = tempfile::Builder::new()
+            .prefix("podkit-test-")
+            .tempdir_in("/var/tmp");
         let directory = directory.unwrap();
         // Container users pass through on their way to what is bound from here.
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
@@ -59,7 +65,10 @@ impl Place {
     /// What of containers is left in the state directory.
     pub fn left(&self) -> Vec<PathBuf> {
         let state = self.path().join("state");
-        ["containers", "tmp", "trash"].iter().flat_map(|part| entries(&state.join(part))).collect()
+        ["containers", "tmp", "trash"]
+            .iter()
+            .flat_map(|part| entries(&state.join(part)))
+            .collect()
     }
 }
 
@@ -72,7 +81,9 @@ impl Drop for Place {
         let path = self.path().to_owned();
         let cleaning = std::thread::spawn(move || {
             block_on(async {
-                let Ok(backend) = connect("embedded", &options_at(&path)).await else { return };
+                let Ok(backend) = connect("embedded", &options_at(&path)).await else {
+                    return;
+                };
                 let all = std::collections::BTreeMap::new();
                 for info in backend.list(&all).await.unwrap_or_default() {
                     let _ = backend.remove(&info.id).await;
@@ -104,7 +115,9 @@ pub async fn podkit_at(directory: &Path) -> Podkit {
 
 /// Entries of a directory; none when it is missing.
 pub fn entries(directory: &Path) -> Vec<PathBuf> {
-    let Ok(found) = std::fs::read_dir(directory) else { return Vec::new() };
+    let Ok(found) = std::fs::read_dir(directory) else {
+        return Vec::new();
+    };
     found.map(|entry| entry.unwrap().path()).collect()
 }
 

@@ -31,7 +31,11 @@ impl Worker {
             .spawn()
             .unwrap();
         let (input, output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-        let mut worker = Self { child, input, output: BufReader::new(output) };
+        let mut worker = Self {
+            child,
+            input,
+            output: BufReader::new(output),
+        };
         assert_eq!(worker.answer(), "ready");
         worker
     }
@@ -80,7 +84,10 @@ impl Drop for Worker {
 
 /// An instant a little ahead, as an argument: the barrier that all workers start from.
 pub fn soon() -> u128 {
-    (SystemTime::now() + Duration::from_millis(4)).duration_since(UNIX_EPOCH).unwrap().as_nanos()
+    (SystemTime::now() + Duration::from_millis(4))
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .as_nanos()
 }
 
 /// Works as a client when the program was started as one.
@@ -94,6 +101,7 @@ pub fn main_if_asked(extra: fn(&Path, &[&str]) -> Option<String>) -> Option<Exit
     Some(ExitCode::SUCCESS)
 }
 
+#[expect(clippy::future_not_send, reason = "it is the one task of its process")]
 async fn serve(place: &Path, extra: fn(&Path, &[&str]) -> Option<String>) {
     let podkit = podkit_at(place).await;
     say("ready");
@@ -104,12 +112,22 @@ async fn serve(place: &Path, extra: fn(&Path, &[&str]) -> Option<String>) {
             ["open", session, at] => tell(open(&podkit, session, at).await),
             ["close", session, at] => {
                 wait_until(at);
-                tell(podkit.close_by_name(session).await.map(|report| format!("{:?}", report.existed)))
+                tell(
+                    podkit
+                        .close_by_name(session)
+                        .await
+                        .map(|report| format!("{:?}", report.existed)),
+                )
             }
             ["gc", at] => {
                 wait_until(at);
                 let options = GcOptions::new().with_idle(Duration::from_secs(600));
-                tell(podkit.gc(options).await.map(|report| format!("{}", report.failed.len())))
+                tell(
+                    podkit
+                        .gc(options)
+                        .await
+                        .map(|report| format!("{}", report.failed.len())),
+                )
             }
             words => match extra(place, words) {
                 Some(answer) => answer,
