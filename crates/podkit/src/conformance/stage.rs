@@ -86,6 +86,7 @@ impl Stage {
             .replace("{tmp}", &directory)
             .replace("{read_only}", &format!("{directory}/data/file"))
             .replace("{program}", &victim.0.id().to_string())
+            .replace("{init}", &format!("/proc/{}/root", victim.0.id()))
     }
 
     /// An argument as it is inside.
@@ -95,6 +96,7 @@ impl Stage {
             .replace("{tmp}", "/tmp")
             .replace("{read_only}", "/data/file")
             .replace("{program}", "1")
+            .replace("{init}", "/proc/1/root")
     }
 
     fn anywhere(&self, argument: &str, victim: &Victim) -> String {
@@ -107,7 +109,6 @@ impl Stage {
             .replace("{abstract}", &self.abstract_name)
             .replace("{port}", &port.to_string())
             .replace("{root_only}", &self.root_only.display().to_string())
-            .replace("{init}", "/proc/1/root")
             .replace("{core_pattern}", "/proc/sys/kernel/core_pattern")
             .replace("{sysrq}", "/proc/sysrq-trigger")
             .replace("{cgroup}", first_of(CGROUP_TOPS))
