@@ -12,7 +12,7 @@
 //! let session = podkit.session("bob", "123")?;
 //! assert_eq!(session.exec(["echo", "hi"])?.stdout, b"hi\n");
 //! session.close()?;
-//! # podkit::Result::Ok(())
+//! # Ok::<(), podkit::Error>(())
 //! ```
 
 use std::{

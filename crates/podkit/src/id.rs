@@ -186,7 +186,7 @@ impl SessionKey {
     /// let key = podkit::SessionKey::parse("bob/a%2Fb", "me")?;
     /// assert_eq!((key.user().as_str(), key.session().as_str()), ("bob", "a/b"));
     /// assert_eq!(key.to_string(), "bob/a%2Fb");
-    /// # podkit::Result::Ok(())
+    /// # Ok::<(), podkit::Error>(())
     /// ```
     pub fn parse(text: &str, default_user: &str) -> Result<Self> {
         let (user, session) = match text.split_once('/') {

@@ -78,7 +78,7 @@ impl Opened {
 /// use podkit::{Opened, Podkit, SessionSpec};
 ///
 /// let podkit = Podkit::connect("memory").await?;
-/// let spec = SessionSpec::new().memory("1g");
+/// let spec = SessionSpec::new().env("LANG", "C.UTF-8");
 /// let session = podkit.session("bob", "123").spec(spec).await?;
 /// assert_eq!(session.opened(), Opened::Created);
 /// assert_eq!(podkit.session("bob", "123").await?.opened(), Opened::Reconnected);

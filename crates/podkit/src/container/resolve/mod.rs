@@ -71,6 +71,8 @@ pub fn check(spec: &SessionSpec, capabilities: &Capabilities) -> Result<()> {
 ///   ask for are left out instead; the engine states that in `Capabilities`.
 pub fn resolve(request: &ContainerRequest, capabilities: &Capabilities) -> Result<ContainerSpec> {
     let spec = &request.spec;
+    let binds = capabilities.bind_mounts && capabilities.writable_binds;
+    need(binds, spec.workspace.is_some(), "workspace")?;
     let image = image(spec, capabilities)?;
     let limits = limits(spec, capabilities)?;
     let (mounts, shm_bytes) = mounts::mounts(request, capabilities, limits.memory_bytes)?;

@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
     backend::TreeKill,
-    config::{Isolation, MountSource, Security},
+    config::{Isolation, MountSource, Security, Workspace},
     error::ErrorKind,
 };
 
@@ -130,6 +130,7 @@ fn resolve_of_what_the_engine_lacks_is_unsupported_and_names_the_field() {
         (new().image("host"), "host"),
         (new().mount(Mount::bind("/x", "/y")), "bind"),
         (new().mount(Mount::volume("x", "/y")), "volume"),
+        (new().workspace(Workspace::new("/x")), "workspace"),
         (new().network(Network::Outbound), "outbound"),
         (new().network(Network::Named(vec!["a".into()])), "network"),
         (new().security(security.clone()), "isolation"),
