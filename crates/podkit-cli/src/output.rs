@@ -31,15 +31,11 @@ pub(crate) enum Exit {
     Usage,
     /// 125: podkit or the engine failed.
     Podkit,
-    /// 126: the command was found and could not be started.
-    NotExecutable,
-    /// 127: the command was not found.
-    NotFound,
     /// 128 + n: signal n ended podkit before a command ran.
     Signal(u8),
     /// 141: nobody reads the output any more, as if SIGPIPE had ended podkit.
     BrokenPipe,
-    /// The command's own code; see [`Outcome::code`].
+    /// The command's own code, 126 and 127 when it could not be started; see [`Outcome::code`].
     Command(u8),
 }
 
@@ -51,8 +47,6 @@ impl Exit {
             Self::Unhealthy => 1,
             Self::Usage => 2,
             Self::Podkit => 125,
-            Self::NotExecutable => 126,
-            Self::NotFound => 127,
             Self::Signal(number) => 128_u8.saturating_add(number),
             Self::BrokenPipe => 141,
             Self::Command(code) => code,
@@ -550,16 +544,8 @@ mod tests {
 
     #[test]
     fn exit_codes_are_as_documented() {
-        let codes = [
-            Exit::Success,
-            Exit::Unhealthy,
-            Exit::Usage,
-            Exit::Podkit,
-            Exit::NotExecutable,
-            Exit::NotFound,
-        ]
-        .map(Exit::code);
-        assert_eq!(codes, [0, 1, 2, 125, 126, 127]);
+        let codes = [Exit::Success, Exit::Unhealthy, Exit::Usage, Exit::Podkit].map(Exit::code);
+        assert_eq!(codes, [0, 1, 2, 125]);
         assert_eq!(
             [Exit::Signal(2), Exit::BrokenPipe, Exit::Command(7)].map(Exit::code),
             [130, 141, 7]

@@ -80,12 +80,12 @@ fn is_null_device(stat: &rustix::fs::Stat) -> bool {
 /// Whatever the command's connection says, and failures to read or write podkit's own streams; the
 /// command is killed then, because its handle is dropped.
 pub(crate) async fn run(
+    mut input: Option<ExecStdin>,
     mut handle: ExecHandle,
-    input: Option<ExecStdin>,
     sink: &mut Sink,
     signals: &mut Signals,
 ) -> Result<ExecResult, Failure> {
-    let mut feeding = pin!(feed(input));
+    let mut feeding = pin!(feed(&mut input));
     let mut fed = false;
     let mut writing: Option<Writing> = None;
     loop {
@@ -189,18 +189,21 @@ fn write(stream: Stream, mut bytes: Bytes) -> Result<Option<Writing>, Failure> {
 }
 
 /// Passes standard input on to its end, a chunk at a time and only as fast as it is taken.
-async fn feed(input: Option<ExecStdin>) -> Result<(), Failure> {
-    let Some(mut input) = input else {
-        return Ok(());
-    };
+///
+/// When standard input cannot be read, `place` keeps the command's input open: the command may not
+/// take what it has for the whole. It is killed first, because its handle is dropped before.
+async fn feed(place: &mut Option<ExecStdin>) -> Result<(), Failure> {
+    let Some(input) = place else { return Ok(()) };
     while let Some(chunk) = next_chunk().await? {
-        if input.write(chunk).await.is_err() {
+        if input.write_all(chunk).await.is_err() {
             // The command has closed its input or has ended; what matters comes as an event.
             return Ok(());
         }
     }
-    // As above.
-    drop(input.close().await);
+    if let Some(input) = place.take() {
+        // As above.
+        drop(input.close().await);
+    }
     Ok(())
 }
 

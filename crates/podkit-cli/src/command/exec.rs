@@ -104,11 +104,9 @@ pub(super) async fn attend(
         Sink::Streams
     };
     let begin = session.execute(request).stream();
-    let mut handle = pump::unless_signalled(signals, begin)
-        .await
-        .map_err(not_begun)?;
+    let mut handle = pump::unless_signalled(signals, begin).await?;
     let input = handle.take_stdin();
-    let result = pump::run(handle, input, &mut sink, signals).await?;
+    let result = pump::run(input, handle, &mut sink, signals).await?;
     if let Sink::Memory { stdout, stderr } = sink {
         let value = result_json(session, &result, &stdout, &stderr);
         context.output.text(&format!("{value:#}\n"))?;
@@ -121,16 +119,6 @@ pub(super) async fn attend(
         }
     }
     Ok(Exit::Command(result.outcome.code()))
-}
-
-/// The conventional codes for a command that could not be started.
-fn not_begun(mut failure: Failure) -> Failure {
-    match failure.error.as_ref().map(Error::kind) {
-        Some(ErrorKind::NotFound) => failure.exit = Exit::NotFound,
-        Some(ErrorKind::PermissionDenied) => failure.exit = Exit::NotExecutable,
-        _ => {}
-    }
-    failure
 }
 
 fn hint_conflict(mut failure: Failure) -> Failure {
