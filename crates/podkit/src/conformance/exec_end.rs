@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    exec::{process_count, wait_for_output},
+    exec::process_count,
+    exec_stream::wait_for_output,
     lab::{Lab, eventually, shell, text},
     table,
 };

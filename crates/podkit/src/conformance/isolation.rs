@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{
     attacks::ATTACKS,
-    exec::wait_for_output,
+    exec_stream::wait_for_output,
     lab::{Lab, shell, text},
     stage::{Stage, last_word},
     table,

@@ -28,6 +28,7 @@
 mod attacks;
 mod exec;
 mod exec_end;
+mod exec_stream;
 mod fault_backend;
 mod faults;
 mod files;
@@ -160,6 +161,7 @@ pub fn cases() -> impl Iterator<Item = &'static Case> {
     [
         lifecycle::CASES,
         exec::CASES,
+        exec_stream::CASES,
         exec_end::CASES,
         input::CASES,
         files::CASES,
