@@ -6,7 +6,6 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 work=$(mktemp -d /var/tmp/podkit-first-run.XXXXXX)
 user=podkit-test
-cargo_home=${CARGO_HOME:-$HOME/.cargo}
 cleanup() {
     userdel "$user" 2>/dev/null || true
     sed -i "/^$user:/d" /etc/subuid /etc/subgid
@@ -17,13 +16,10 @@ trap cleanup EXIT
 git clone -q . "$work/podkit"
 cd "$work/podkit"
 cargo fetch -q
-mkdir "$work/root"
 echo "-- as root, from a clean clone" >&2
-# No network: a namespace of its own.
-out=$(unshare --net env -i HOME="$work/root" PATH="$PATH" CARGO_HOME="$cargo_home" \
-    ${RUSTUP_HOME:+RUSTUP_HOME="$RUSTUP_HOME"} ${RUSTUP_TOOLCHAIN:+RUSTUP_TOOLCHAIN="$RUSTUP_TOOLCHAIN"} \
-    CARGO_TARGET_DIR="$work/target" RUSTUP_HOME="${RUSTUP_HOME:-$HOME/.rustup}" \
-    cargo run -q --offline --release -- exec bob/123 -- pwd)
+# Nothing but HOME and PATH, and no network: a namespace of its own.
+clean() { unshare --net env -i HOME="$HOME" PATH="$PATH" "$@"; }
+out=$(clean cargo run -q --offline --release --target-dir "$work/target" -- exec bob/123 -- pwd)
 [ "$out" = /workspace ] || { echo "error: expected /workspace, got: $out" >&2; exit 1; }
 podkit="$work/target/release/podkit"
 
@@ -37,8 +33,8 @@ life() {
     "$@" "$podkit" gc
     [ -z "$("$@" "$podkit" ls -q --user bob 2>/dev/null | grep first || true)" ]
 }
-env -i HOME="$work/root" PATH="$PATH" "$podkit" close bob/123
-life env -i HOME="$work/root" PATH="$PATH"
+clean "$podkit" close bob/123
+life clean
 
 useradd --create-home --home-dir "$work/home" "$user"
 chmod 755 "$work"

@@ -815,6 +815,16 @@ impl Reply {
         frame.end();
     }
 
+    /// The bytes of a frame that an agent sent, without a copy, if it is a [`Data`](Self::Data).
+    #[must_use]
+    pub const fn decode_data(kind: u8, payload: &[u8]) -> Option<(Output, &[u8])> {
+        match kind {
+            kind::STDOUT => Some((Output::Stdout, payload)),
+            kind::STDERR => Some((Output::Stderr, payload)),
+            _ => None,
+        }
+    }
+
     /// Reads the payload of a frame that an agent sent.
     ///
     /// # Errors

@@ -1,0 +1,80 @@
+//! Names to backends: the only place that matches on an engine's name.
+
+use std::path::{Path, PathBuf};
+
+use super::{BackendRef, memory::MemoryBackend};
+use crate::error::{Error, Result};
+
+/// What [`connect`] knows by name.
+pub const NAMES: &[&str] = &["auto", "embedded", "memory"];
+
+/// Where an engine keeps what it keeps.
+///
+/// The library reads no environment variable; a program that honours them fills this in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ConnectOptions {
+    /// Home directory that the defaults below are relative to; the calling user's without.
+    pub home: Option<PathBuf>,
+    /// Where the embedded engine keeps containers and images; `/var/lib/podkit` for root,
+    /// `podkit` under `xdg_data_home` for others.
+    pub state_dir: Option<PathBuf>,
+    /// Where the embedded engine keeps sockets; `/run/podkit` for root, `podkit` under
+    /// `xdg_runtime_dir` for others.
+    pub run_dir: Option<PathBuf>,
+    /// Where the user's programs keep data; `.local/share` under `home` without.
+    pub xdg_data_home: Option<PathBuf>,
+    /// Where the user's programs keep sockets; `/run/user/<uid>` without.
+    pub xdg_runtime_dir: Option<PathBuf>,
+}
+
+impl ConnectOptions {
+    /// Keeps everything under `home`, as for a user whose home directory it is.
+    pub fn for_home(home: impl AsRef<Path>) -> Self {
+        let home = home.as_ref();
+        Self {
+            home: Some(home.to_owned()),
+            xdg_data_home: Some(home.join(".local/share")),
+            ..Self::default()
+        }
+    }
+}
+
+/// Connects to an engine by its name: `auto` is the embedded engine on Linux.
+///
+/// # Errors
+/// `InvalidInput` for a name that is not known; `Unavailable` when the engine is not there; never
+/// another engine than the one that was named.
+pub async fn connect(name: &str, options: &ConnectOptions) -> Result<BackendRef> {
+    match name {
+        "auto" | "embedded" => embedded(options).await,
+        "memory" => Ok(MemoryBackend::shared()),
+        _ => Err(Error::invalid_input(format!("there is no engine `{name}`"))
+            .with_hint(format!("name one of these: {}", NAMES.join(", ")))),
+    }
+}
+
+#[cfg(all(feature = "embedded", target_os = "linux"))]
+async fn embedded(options: &ConnectOptions) -> Result<BackendRef> {
+    super::embedded::EmbeddedBackend::open(options).await
+}
+
+#[cfg(not(all(feature = "embedded", target_os = "linux")))]
+#[expect(clippy::unused_async, reason = "the same shape with and without the engine")]
+async fn embedded(_: &ConnectOptions) -> Result<BackendRef> {
+    Err(Error::unsupported("this podkit was built without the embedded engine")
+        .with_hint("build it for Linux with the feature `embedded`"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+
+    #[tokio::test]
+    async fn connect_to_an_unknown_engine_names_the_known_ones() {
+        let error = connect("doker", &ConnectOptions::default()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert!(error.hint().is_some_and(|hint| hint.contains("embedded, memory")), "{error:?}");
+    }
+}
