@@ -120,7 +120,9 @@ impl<T, E: Into<io::Error>> Context<T> for std::result::Result<T, E> {
             let kind = kind_of(&source);
             let error = Error::new(kind, format!("{}: {source}", what()));
             match source.raw_os_error().map(Errno::from_raw_os_error) {
-                Some(Errno::ROFS) => error.with_hint("the state directory is read-only; name another one"),
+                Some(Errno::ROFS) => {
+                    error.with_hint("the state directory is read-only; name another one")
+                }
                 Some(Errno::NOSPC) => error.with_hint("free space where the state directory is"),
                 _ => error,
             }

@@ -123,7 +123,10 @@ impl fmt::Debug for ContainerSpec {
         f.debug_struct("ContainerSpec")
             .field("name", &self.name)
             .field("rootfs", &self.rootfs)
-            .field("env", &self.env.iter().map(|(key, _)| key).collect::<Vec<_>>())
+            .field(
+                "env",
+                &self.env.iter().map(|(key, _)| key).collect::<Vec<_>>(),
+            )
             .field("mounts", &self.mounts)
             .field("network", &self.network)
             .finish_non_exhaustive()

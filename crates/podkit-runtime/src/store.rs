@@ -380,7 +380,9 @@ pub(crate) fn fnv(bytes: &[u8]) -> u64 {
 pub(crate) fn now_ms() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+        .map_or(0, |since| {
+            u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+        })
 }
 
 pub(crate) fn time_of(ms: u64) -> SystemTime {
