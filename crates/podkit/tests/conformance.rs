@@ -1,32 +1,92 @@
 //! Every case of the conformance suite on every backend.
 //!
-//! `PODKIT_TEST_BACKENDS` names the backends, separated by commas; `memory,embedded` without. A
-//! backend that is asked for and not there fails. One that is not asked for shows as ignored.
+//! `PODKIT_TEST_BACKENDS` names the rows of the table, separated by commas; all of them without. A
+//! row that is asked for and cannot be had fails. One that is not asked for shows as ignored.
 #![expect(clippy::panic, reason = "a test fails by a panic")]
 
 mod support;
 
-use libtest_mimic::{Arguments, Trial};
+use std::process::Command;
+
+use libtest_mimic::{Arguments, Failed, Trial};
 use podkit::{
     backend::{BackendRef, connect::connect},
     conformance::{Case, Needs, Target, build_programs, cases},
 };
 use support::{Place, block_on};
 
-/// Every backend that this package has, and whether it runs real programs.
-const BACKENDS: &[(&str, bool)] = &[("memory", false), ("embedded", true)];
+/// One row of the table: a backend, and the circumstances in which it works.
+struct Row {
+    name: &'static str,
+    backend: &'static str,
+    /// Whether it runs real programs.
+    real: bool,
+    /// Program and arguments before this program's own, which then runs the case once more; its
+    /// own process without.
+    around: &'static [&'static str],
+    /// Whether the aims of the attacks can be set up on the host.
+    attacks: bool,
+}
+
+const ROWS: &[Row] = &[
+    Row {
+        name: "memory",
+        backend: "memory",
+        real: false,
+        around: &[],
+        attacks: false,
+    },
+    Row {
+        name: "embedded",
+        backend: "embedded",
+        real: true,
+        around: &[],
+        attacks: true,
+    },
+    // The kernel cannot kill trees here, so this is also the test of how the agent does.
+    Row {
+        name: "embedded-without-cgroups",
+        backend: "embedded",
+        real: true,
+        around: &[
+            "unshare",
+            "--mount",
+            "sh",
+            "-ec",
+            "mount -t tmpfs -o ro none /sys/fs/cgroup; exec \"$@\"",
+            "sh",
+        ],
+        attacks: true,
+    },
+    // An ordinary user without sub-ids: root of a container is that user.
+    Row {
+        name: "embedded-as-user",
+        backend: "embedded",
+        real: true,
+        around: &[
+            "setpriv",
+            "--reuid=54321",
+            "--regid=54321",
+            "--clear-groups",
+            "env",
+            "HOME=/nonexistent",
+        ],
+        attacks: false,
+    },
+];
 
 fn asked_for() -> Vec<String> {
     #[expect(
         clippy::disallowed_methods,
-        reason = "how a developer chooses the backends to test"
+        reason = "how a developer chooses the rows to test"
     )]
-    let names = std::env::var("PODKIT_TEST_BACKENDS");
-    let names = names.unwrap_or_else(|_| "memory,embedded".to_owned());
-    names
-        .split(',')
-        .map(|name| name.trim().to_owned())
-        .collect()
+    match std::env::var("PODKIT_TEST_BACKENDS") {
+        Ok(names) => names
+            .split(',')
+            .map(|name| name.trim().to_owned())
+            .collect(),
+        Err(_) => ROWS.iter().map(|row| row.name.to_owned()).collect(),
+    }
 }
 
 async fn target(name: &str, real: bool, case: &Case, place: &Place) -> Target {
@@ -45,29 +105,57 @@ async fn target(name: &str, real: bool, case: &Case, place: &Place) -> Target {
     target.with_programs(programs)
 }
 
-fn run(name: &'static str, real: bool, case: &'static Case) {
+fn run(row: &Row, case: &'static Case) {
     let place = Place::new();
     block_on(async {
-        let target = target(name, real, case, &place).await;
+        let target = target(row.backend, row.real, case, &place).await;
         case.run(target).await;
     });
     place.assert_empty();
 }
 
+/// Runs the case in the row's circumstances: in this program, started once more.
+fn run_around(row: &Row, case: &'static Case) -> Result<(), Failed> {
+    let (program, arguments) = row.around.split_first().ok_or("nothing around")?;
+    let output = Command::new(program)
+        .args(arguments)
+        .arg(std::env::current_exe()?)
+        .args(["--exact", &title(row.backend, case)])
+        .env("PODKIT_TEST_BACKENDS", row.backend)
+        .output()?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    // One that ran nothing proves nothing.
+    if output.status.success() && said.contains("1 passed") {
+        return Ok(());
+    }
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    Err(format!("{}\n{said}\n{complaint}", output.status).into())
+}
+
+fn title(row: &str, case: &Case) -> String {
+    format!("{row}::{}::{}", case.theme, case.name)
+}
+
 fn main() -> std::process::ExitCode {
     let asked = asked_for();
     for name in &asked {
-        let known = BACKENDS.iter().any(|(backend, _)| backend == name);
-        assert!(known, "there is no backend `{name}` to test");
+        let known = ROWS.iter().any(|row| row.name == name);
+        assert!(known, "there is no row `{name}` to test");
     }
-    let trials = BACKENDS.iter().flat_map(|&(name, real)| {
-        let skipped = !asked.iter().any(|backend| backend == name);
-        let fitting = cases().filter(move |case| real || case.needs == Needs::Containers);
+    let trials = ROWS.iter().flat_map(|row| {
+        let skipped = !asked.iter().any(|name| name == row.name);
+        let fitting = cases().filter(move |case| match case.needs {
+            Needs::Containers => true,
+            Needs::Programs => row.real,
+            Needs::Attacks => row.attacks,
+        });
         fitting.map(move |case| {
-            let title = format!("{name}::{}::{}", case.theme, case.name);
-            let trial = Trial::test(title, move || {
-                run(name, real, case);
-                Ok(())
+            let trial = Trial::test(title(row.name, case), move || {
+                if row.around.is_empty() {
+                    run(row, case);
+                    return Ok(());
+                }
+                run_around(row, case)
             });
             trial.with_ignored_flag(skipped)
         })

@@ -104,13 +104,16 @@ pub fn options_at(directory: &Path) -> ConnectOptions {
 }
 
 pub async fn podkit_at(directory: &Path) -> Podkit {
+    try_podkit_at(directory).await.unwrap()
+}
+
+pub async fn try_podkit_at(directory: &Path) -> podkit::Result<Podkit> {
     Podkit::builder()
         .backend("embedded")
         .connect_options(options_at(directory))
         .prefix(Prefix::new("test").unwrap())
         .build()
         .await
-        .unwrap()
 }
 
 /// Entries of a directory; none when it is missing.

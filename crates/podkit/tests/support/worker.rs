@@ -8,9 +8,9 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use podkit::{GcOptions, Outcome, Podkit, Result};
+use podkit::{GcOptions, Outcome, Podkit};
 
-use super::{block_on, podkit_at};
+use super::{block_on, try_podkit_at};
 
 /// A client process, as the test sees it. It is killed when this value is dropped.
 #[derive(Debug)]
@@ -23,9 +23,29 @@ pub struct Worker {
 impl Worker {
     /// Starts a client whose engine keeps its state below `place`.
     pub fn start(place: &Path) -> Self {
-        let mut child = Command::new(std::env::current_exe().unwrap())
+        Self::try_start(place).unwrap_or_else(|answer| panic!("the client said {answer:?}"))
+    }
+
+    /// Starts a client that may fail to reach its engine; then its answer is returned.
+    pub fn try_start(place: &Path) -> Result<Self, String> {
+        let program = std::env::current_exe().unwrap();
+        Self::spawn(Command::new(program).arg("worker").arg(place))
+    }
+
+    /// Starts a client in a mount namespace of its own, after a shell text has changed it.
+    pub fn start_after(place: &Path, setup: &str) -> Self {
+        let script = format!("set -e; {setup}; exec \"$@\"");
+        let mut command = Command::new("unshare");
+        command
+            .args(["--mount", "sh", "-c", &script, "sh"])
+            .arg(std::env::current_exe().unwrap())
             .arg("worker")
-            .arg(place)
+            .arg(place);
+        Self::spawn(&mut command).unwrap_or_else(|answer| panic!("the client said {answer:?}"))
+    }
+
+    fn spawn(command: &mut Command) -> Result<Self, String> {
+        let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -36,8 +56,10 @@ impl Worker {
             input,
             output: BufReader::new(output),
         };
-        assert_eq!(worker.answer(), "ready");
-        worker
+        match worker.answer().as_str() {
+            "ready" => Ok(worker),
+            answer => Err(answer.to_owned()),
+        }
     }
 
     /// Sends a command.
@@ -103,7 +125,10 @@ pub fn main_if_asked(extra: fn(&Path, &[&str]) -> Option<String>) -> Option<Exit
 
 #[expect(clippy::future_not_send, reason = "it is the one task of its process")]
 async fn serve(place: &Path, extra: fn(&Path, &[&str]) -> Option<String>) {
-    let podkit = podkit_at(place).await;
+    let podkit = match try_podkit_at(place).await {
+        Ok(podkit) => podkit,
+        Err(error) => return say(&tell(Err(error))),
+    };
     say("ready");
     for line in std::io::stdin().lines() {
         let line = line.unwrap();
@@ -140,11 +165,11 @@ async fn serve(place: &Path, extra: fn(&Path, &[&str]) -> Option<String>) {
 
 /// Shorter ways to sessions of the one test user.
 trait ByName {
-    async fn close_by_name(&self, session: &str) -> Result<podkit::CloseReport>;
+    async fn close_by_name(&self, session: &str) -> podkit::Result<podkit::CloseReport>;
 }
 
 impl ByName for Podkit {
-    async fn close_by_name(&self, session: &str) -> Result<podkit::CloseReport> {
+    async fn close_by_name(&self, session: &str) -> podkit::Result<podkit::CloseReport> {
         self.close(&podkit::SessionKey::new("u", session)?).await
     }
 }
@@ -155,7 +180,8 @@ fn say(line: &str) {
     out.flush().unwrap();
 }
 
-fn tell(result: Result<String>) -> String {
+/// A result as one line: `ok …` or `error KIND …`.
+pub fn tell(result: podkit::Result<String>) -> String {
     match result {
         Ok(text) => format!("ok {text}"),
         Err(error) => format!("error {} {error:?}", error.kind()).replace('\n', " "),
@@ -172,7 +198,7 @@ fn wait_until(nanoseconds: &str) {
 
 /// Opens a session, runs a command in it and returns its boot token. A command that another
 /// process ended by closing the session is run again.
-async fn open(podkit: &Podkit, name: &str, at: &str) -> Result<String> {
+async fn open(podkit: &Podkit, name: &str, at: &str) -> podkit::Result<String> {
     wait_until(at);
     let session = podkit.session("u", name).await?;
     for _ in 0..8 {
