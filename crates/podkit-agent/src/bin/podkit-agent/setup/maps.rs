@@ -69,7 +69,7 @@ fn run_writer(writer: &[u8], pid: Pid, ranges: &[IdRange]) -> Result<()> {
         return Err(Errno::INVAL).step("name the program that maps ids");
     };
     let Some(child) = clone_process(0, None).step("start the program that maps ids")? else {
-        execute(&path, &argv);
+        execute(&path, &argv, &[]);
         exit_group(127);
     };
     let status = waitpid(Some(child), WaitOptions::empty()).step("wait for the id mapper")?;

@@ -2,7 +2,7 @@
 //! `mount_setattr`, `seccomp`, taking over descriptors of a shared table.
 
 use alloc::{ffi::CString, vec::Vec};
-use core::{arch::asm, ptr};
+use core::{arch::asm, ffi::CStr, ptr};
 
 use rustix::{
     fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
@@ -33,37 +33,45 @@ pub(crate) mod attribute {
 }
 
 #[cfg(target_arch = "x86_64")]
-mod number {
-    pub(super) const IOCTL: usize = 16;
-    pub(super) const EXECVE: usize = 59;
-    pub(super) const UNSHARE: usize = 272;
-    pub(super) const DUP3: usize = 292;
-    pub(super) const EXIT_GROUP: usize = 231;
-    pub(super) const RT_SIGACTION: usize = 13;
-    pub(super) const RT_SIGPROCMASK: usize = 14;
-    pub(super) const SECCOMP: usize = 317;
-    pub(super) const CLONE3: usize = 435;
-    pub(super) const MOUNT_SETATTR: usize = 442;
+pub(super) mod number {
+    pub(in crate::sys) const GETSOCKOPT: usize = 55;
+    pub(in crate::sys) const IOCTL: usize = 16;
+    pub(in crate::sys) const KILL: usize = 62;
+    pub(in crate::sys) const SIGNALFD4: usize = 289;
+    pub(in crate::sys) const WAIT4: usize = 61;
+    pub(in crate::sys) const EXECVE: usize = 59;
+    pub(in crate::sys) const UNSHARE: usize = 272;
+    pub(in crate::sys) const DUP3: usize = 292;
+    pub(in crate::sys) const EXIT_GROUP: usize = 231;
+    pub(in crate::sys) const RT_SIGACTION: usize = 13;
+    pub(in crate::sys) const RT_SIGPROCMASK: usize = 14;
+    pub(in crate::sys) const SECCOMP: usize = 317;
+    pub(in crate::sys) const CLONE3: usize = 435;
+    pub(in crate::sys) const MOUNT_SETATTR: usize = 442;
 }
 #[cfg(target_arch = "aarch64")]
-mod number {
-    pub(super) const IOCTL: usize = 29;
-    pub(super) const EXECVE: usize = 221;
-    pub(super) const UNSHARE: usize = 97;
-    pub(super) const DUP3: usize = 24;
-    pub(super) const EXIT_GROUP: usize = 94;
-    pub(super) const RT_SIGACTION: usize = 134;
-    pub(super) const RT_SIGPROCMASK: usize = 135;
-    pub(super) const SECCOMP: usize = 277;
-    pub(super) const CLONE3: usize = 435;
-    pub(super) const MOUNT_SETATTR: usize = 442;
+pub(super) mod number {
+    pub(in crate::sys) const GETSOCKOPT: usize = 209;
+    pub(in crate::sys) const IOCTL: usize = 29;
+    pub(in crate::sys) const KILL: usize = 129;
+    pub(in crate::sys) const SIGNALFD4: usize = 74;
+    pub(in crate::sys) const WAIT4: usize = 260;
+    pub(in crate::sys) const EXECVE: usize = 221;
+    pub(in crate::sys) const UNSHARE: usize = 97;
+    pub(in crate::sys) const DUP3: usize = 24;
+    pub(in crate::sys) const EXIT_GROUP: usize = 94;
+    pub(in crate::sys) const RT_SIGACTION: usize = 134;
+    pub(in crate::sys) const RT_SIGPROCMASK: usize = 135;
+    pub(in crate::sys) const SECCOMP: usize = 277;
+    pub(in crate::sys) const CLONE3: usize = 435;
+    pub(in crate::sys) const MOUNT_SETATTR: usize = 442;
 }
 
 /// One system call.
 ///
 /// # Safety
 /// As the call itself demands of its arguments.
-unsafe fn syscall(number: usize, args: [usize; 5]) -> Result<usize, Errno> {
+pub(super) unsafe fn syscall(number: usize, args: [usize; 5]) -> Result<usize, Errno> {
     let result: isize;
     #[cfg(target_arch = "x86_64")]
     // SAFETY: the kernel's calling convention; it changes rcx and r11, and what the caller vouches
@@ -244,18 +252,21 @@ pub(crate) fn reset_signals() {
     };
 }
 
-/// Replaces this process; returns only when that failed. The environment is empty.
-pub(crate) fn execute(path: &CString, argv: &[CString]) -> Errno {
-    let mut pointers: Vec<*const core::ffi::c_char> = argv.iter().map(|arg| arg.as_ptr()).collect();
-    pointers.push(ptr::null());
-    let environment: [*const u8; 1] = [ptr::null()];
-    // SAFETY: the path and all arguments are C strings, and both lists end with a null pointer.
+/// Replaces this process; returns only when that failed.
+pub(crate) fn execute(path: &CStr, argv: &[CString], environment: &[CString]) -> Errno {
+    let pointers = |strings: &[CString]| -> Vec<*const core::ffi::c_char> {
+        let strings = strings.iter().map(|string| string.as_ptr());
+        strings.chain([ptr::null()]).collect()
+    };
+    let (argv, environment) = (pointers(argv), pointers(environment));
+    // SAFETY: the path, all arguments and all entries of the environment are C strings, and both
+    // lists end with a null pointer.
     let result = unsafe {
         syscall(
             number::EXECVE,
             [
                 path.as_ptr() as usize,
-                pointers.as_ptr() as usize,
+                argv.as_ptr() as usize,
                 environment.as_ptr() as usize,
                 0,
                 0,

@@ -1,0 +1,421 @@
+//! A command, from its request to its result.
+
+use alloc::{format, string::String, vec::Vec};
+
+use podkit_agent::{
+    DRAIN_MS, ExecSpec, ExecStatus, ExecUsage, Failure, FailureKind, FrameBuffer, MemorySource,
+    Output, Reply, Target,
+};
+use rustix::{fd::OwnedFd, io::Errno};
+
+use super::{
+    Agent,
+    clocks::{KILL_LOOK_MS, now_ms, now_us},
+    connection::read_some,
+    input::Input,
+    output::Out,
+    requests::failure,
+    tree::{Group, Hunt},
+};
+use crate::sys::serve::{self, Used};
+
+/// How long a tree may resist being killed.
+const KILL_PATIENCE_MS: u64 = 2000;
+
+/// Who wants the result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Owner {
+    pub(super) connection: u32,
+    pub(super) stream: u32,
+}
+
+/// Why a command is killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cause {
+    TimedOut,
+    GivenUp,
+    Closed,
+}
+
+/// What holds a command's processes together.
+pub(super) enum Hold {
+    /// A version 2 group of its own.
+    Group(Group),
+    /// A subreaper.
+    Supervisor {
+        pid: i32,
+        /// What it tells; gone with it.
+        tells: Option<OwnedFd>,
+        heard: Vec<u8>,
+        ended: bool,
+    },
+}
+
+/// How far killing the tree has come.
+pub(super) enum Kill {
+    No,
+    Since(u64, Hunt),
+    Done,
+    /// Something of it resists.
+    Survived,
+}
+
+/// A command, from its request to its result.
+pub(super) struct Exec {
+    pub(super) owner: Option<Owner>,
+    pub(super) detached: bool,
+    pub(super) passive: bool,
+    /// Whether it is the container's own program.
+    pub(super) main: bool,
+    /// In this pid namespace; not known at first where a supervisor starts it.
+    pub(super) pid: Option<i32>,
+    pub(super) hold: Hold,
+    /// Ends when the program was executed, or says why not.
+    pub(super) report: Option<OwnedFd>,
+    pub(super) told: FrameBuffer,
+    pub(super) started: bool,
+    pub(super) input: Option<Input>,
+    pub(super) outs: [Option<Out>; 2],
+    pub(super) truncated: [bool; 2],
+    /// How it ended, and what it used.
+    pub(super) ended: Option<(i32, Used)>,
+    pub(super) ended_us: u64,
+    pub(super) cause: Option<Cause>,
+    pub(super) kill: Kill,
+    /// When it is killed.
+    pub(super) deadline: Option<u64>,
+    /// When what others hold open of its output is let go.
+    pub(super) drain_until: Option<u64>,
+    pub(super) began_us: u64,
+    /// Kills for memory before it began.
+    pub(super) oom_before: Option<u64>,
+}
+
+impl Exec {
+    pub(super) const fn is_running(&self) -> bool {
+        self.ended.is_none()
+    }
+
+    pub(super) const fn holds_off(&self) -> bool {
+        !self.passive
+    }
+
+    /// When it has to be looked at.
+    pub(super) fn next(&self, now: u64) -> Option<u64> {
+        if matches!(self.kill, Kill::Since(..)) {
+            return Some(now + KILL_LOOK_MS).min(Some(now + KILL_LOOK_MS));
+        }
+        let deadline = self.deadline.filter(|_| self.ended.is_none());
+        let drain = self.drain_until.filter(|_| self.outs.iter().flatten().any(Out::is_open_ended));
+        [deadline, drain].into_iter().flatten().min()
+    }
+
+    fn status(&self, oom_now: Option<u64>) -> ExecStatus {
+        let Some((status, _)) = self.ended else {
+            return match self.cause {
+                Some(Cause::TimedOut) => ExecStatus::TimedOut,
+                Some(Cause::Closed) => ExecStatus::SessionClosed,
+                _ => ExecStatus::Signaled(9),
+            };
+        };
+        match self.cause {
+            Some(Cause::TimedOut) => return ExecStatus::TimedOut,
+            Some(Cause::Closed) => return ExecStatus::SessionClosed,
+            Some(Cause::GivenUp) | None => {}
+        }
+        let signal = u8::try_from(status & 0x7f).unwrap_or(0);
+        if signal == 0 {
+            return ExecStatus::Exited(u8::try_from(status >> 8 & 0xff).unwrap_or(0));
+        }
+        let starved = matches!((self.oom_before, oom_now), (Some(before), Some(now)) if now > before);
+        if signal == 9 && starved && self.cause.is_none() {
+            return ExecStatus::OutOfMemory;
+        }
+        ExecStatus::Signaled(signal)
+    }
+
+    fn usage(&self) -> ExecUsage {
+        let used = self.ended.map(|(_, used)| used).unwrap_or_default();
+        let ended_us = if self.ended.is_some() { self.ended_us } else { now_us() };
+        let group = match &self.hold {
+            Hold::Group(group) => Some(group.usage()),
+            Hold::Supervisor { .. } => None,
+        };
+        let (cpu, peak) = group.unwrap_or_default();
+        let (user_us, system_us) = cpu.unwrap_or((used.user_us, used.system_us));
+        ExecUsage {
+            wall_us: ended_us.saturating_sub(self.began_us),
+            user_us,
+            system_us,
+            peak_memory_bytes: peak.unwrap_or(used.resident_bytes),
+            peak_memory_source: if peak.is_some() {
+                MemorySource::Cgroup
+            } else {
+                MemorySource::LargestProcess
+            },
+        }
+    }
+}
+
+impl Agent {
+    /// Begins a command for a client.
+    pub(super) fn begin_exec(
+        &mut self,
+        connection: u32,
+        stream: u32,
+        spec: ExecSpec,
+    ) -> Result<u32, Failure> {
+        check(&spec)?;
+        if !spec.passive {
+            self.clocks.touch();
+        }
+        self.start_exec(spec, Some(Owner { connection, stream }))
+            .map_err(|errno| {
+                failure(
+                    match errno {
+                        Errno::AGAIN | Errno::NOMEM | Errno::MFILE | Errno::NFILE => {
+                            FailureKind::LimitExceeded
+                        }
+                        _ => FailureKind::Unexpected,
+                    },
+                    errno.raw_os_error(),
+                    format!("start a process: {}", words(errno)),
+                )
+            })
+    }
+
+    /// The child says that it cannot execute, or ends silently because it has.
+    pub(super) fn hear_report(&mut self, id: u32) {
+        let mut buffer = [0_u8; 1024];
+        let Some(exec) = self.execs.get_mut(&id) else {
+            return;
+        };
+        let Some(report) = &exec.report else {
+            return;
+        };
+        match read_some(report, &mut buffer) {
+            None => return,
+            Some(0) => {}
+            Some(count) => {
+                exec.told.push(buffer.get(..count).unwrap_or_default());
+                return;
+            }
+        }
+        let said = match exec.told.next_frame() {
+            Ok(Some((kind, 0, payload))) => Reply::decode(kind, payload).ok(),
+            _ => None,
+        };
+        if let Some(report) = exec.report.take() {
+            self.poll.remove(&report);
+        }
+        match said {
+            Some(Reply::Failed(failure)) => self.exec_failed(id, failure),
+            _ => self.tell_started(id),
+        }
+    }
+
+    /// Tells the client once the program runs and its number is known.
+    pub(super) fn tell_started(&mut self, id: u32) {
+        let Some(exec) = self.execs.get_mut(&id) else {
+            return;
+        };
+        let (None, false, Some(pid)) = (&exec.report, exec.started, exec.pid) else {
+            return;
+        };
+        exec.started = true;
+        if let Some(owner) = exec.owner {
+            let started = Reply::Started(pid.cast_unsigned());
+            self.reply(owner.connection, owner.stream, &started);
+        }
+        self.resume_output(id);
+        self.settle(id);
+    }
+
+    /// It never began.
+    fn exec_failed(&mut self, id: u32, failure: Failure) {
+        if let Some(exec) = self.execs.get_mut(&id)
+            && let Some(owner) = exec.owner.take()
+        {
+            self.reply(owner.connection, owner.stream, &Reply::Failed(failure));
+            self.forget_stream(owner);
+        }
+        self.settle(id);
+    }
+
+    fn forget_stream(&mut self, owner: Owner) {
+        if let Some(connection) = self.connections.get_mut(&owner.connection) {
+            connection.streams.remove(&owner.stream);
+        }
+    }
+
+    /// The command itself has ended.
+    pub(super) fn exec_ended(&mut self, id: u32, status: i32, used: Used) {
+        let Some(exec) = self.execs.get_mut(&id) else {
+            return;
+        };
+        if exec.ended.is_some() {
+            return;
+        }
+        exec.ended = Some((status, used));
+        exec.ended_us = now_us();
+        exec.drain_until = Some(now_ms() + DRAIN_MS);
+        if !exec.passive {
+            self.clocks.touch();
+        }
+        self.settle(id);
+    }
+
+    /// Something is due: the deadline, the end of the drain, a look at what is being killed.
+    pub(super) fn exec_is_due(&mut self, id: u32, now: u64) {
+        let Some(exec) = self.execs.get_mut(&id) else {
+            return;
+        };
+        if exec.ended.is_none() && exec.deadline.is_some_and(|at| at <= now) {
+            exec.deadline = None;
+            self.kill_exec(id, Cause::TimedOut);
+            return;
+        }
+        if exec.drain_until.is_some_and(|at| at <= now) {
+            exec.drain_until = None;
+            for out in exec.outs.iter_mut().flatten() {
+                out.end_after_what_is_there();
+            }
+            self.resume_output(id);
+        }
+        self.settle(id);
+    }
+
+    /// Kills the command with everything that it has started.
+    pub(super) fn kill_exec(&mut self, id: u32, cause: Cause) {
+        let Some(exec) = self.execs.get_mut(&id) else {
+            return;
+        };
+        if exec.ended.is_none() {
+            exec.cause.get_or_insert(cause);
+        }
+        if matches!(exec.kill, Kill::No) {
+            exec.kill = Kill::Since(now_ms(), Hunt::default());
+        }
+        self.settle(id);
+    }
+
+    /// The client gives it up.
+    pub(super) fn cancel(&mut self, id: u32) {
+        self.kill_exec(id, Cause::GivenUp);
+    }
+
+    /// The client is gone.
+    pub(super) fn exec_lost_its_client(&mut self, id: u32) {
+        let Some(exec) = self.execs.get_mut(&id) else {
+            return;
+        };
+        exec.owner = None;
+        let detached = exec.detached;
+        if let Some(input) = exec.input.take() {
+            input.leave(&self.poll);
+        }
+        if detached {
+            self.resume_output(id);
+            return self.settle(id);
+        }
+        self.kill_exec(id, Cause::GivenUp);
+        self.resume_output(id);
+    }
+
+    /// Sends a signal to the command's group or to all that it has started.
+    pub(super) fn signal(&self, id: u32, target: Target, number: i32) {
+        if !(1..=64).contains(&number) {
+            return;
+        }
+        let Some(exec) = self.execs.get(&id) else {
+            return;
+        };
+        match (target, exec.pid, &exec.ended) {
+            (Target::Group, Some(pid), None) => {
+                if serve::kill(-pid, number).is_err() {
+                    let _ = serve::kill(pid, number);
+                }
+            }
+            (Target::Group, ..) => {}
+            (Target::Tree, ..) => {
+                for pid in self.tree_of(exec) {
+                    let _ = serve::kill(pid, number);
+                }
+            }
+        }
+    }
+
+    /// Goes on with what is being killed, and answers once all is known.
+    pub(super) fn settle(&mut self, id: u32) {
+        self.go_on_killing(id);
+        let Some(exec) = self.execs.get_mut(&id) else {
+            return;
+        };
+        let killing = matches!(exec.kill, Kill::Since(..));
+        let gone = exec.ended.is_some() || matches!(exec.kill, Kill::Survived);
+        let reporting = exec.report.is_some() || (exec.owner.is_some() && !exec.started);
+        if !gone || killing || reporting || exec.outs.iter().any(Option::is_some) {
+            // A command that never began has no owner any more, and nothing to wait for.
+            return;
+        }
+        self.finish(id);
+    }
+
+    fn go_on_killing(&mut self, id: u32) {
+        let Some(mut exec) = self.execs.remove(&id) else {
+            return;
+        };
+        let Kill::Since(since, mut hunt) = core::mem::replace(&mut exec.kill, Kill::No) else {
+            self.execs.insert(id, exec);
+            return;
+        };
+        let gone = match &exec.hold {
+            Hold::Group(group) => group.kill(),
+            Hold::Supervisor { pid, ended, .. } => self.hunt(&mut hunt, (!ended).then_some(*pid)),
+        };
+        exec.kill = if gone {
+            // Nothing can write any more, unless a descriptor was handed to another command.
+            exec.drain_until = Some(now_ms());
+            Kill::Done
+        } else if now_ms().saturating_sub(since) > KILL_PATIENCE_MS {
+            exec.drain_until = Some(now_ms());
+            Kill::Survived
+        } else {
+            Kill::Since(since, hunt)
+        };
+        let over = !matches!(exec.kill, Kill::Since(..));
+        self.execs.insert(id, exec);
+        if over {
+            self.reap();
+            if let Some(exec) = self.execs.get_mut(&id) {
+                for out in exec.outs.iter_mut().flatten() {
+                    out.end_after_what_is_there();
+                }
+            }
+            self.resume_output(id);
+        }
+    }
+
+    /// Answers and forgets.
+    fn finish(&mut self, id: u32) {
+        let oom_now = self.oom_count();
+        let Some(exec) = self.execs.remove(&id) else {
+            return;
+        };
+        if let Some(input) = exec.input {
+            input.leave(&self.poll);
+        }
+        if let Some(owner) = exec.owner {
+            let survived = matches!(exec.kill, Kill::Survived);
+            let exited = Reply::Exited {
+                status: Exec { input: None, ..exec_summary(&exec) }.status(oom_now),
+                stdout_truncated: exec.truncated[0],
+                stderr_truncated: exec.truncated[1],
+                tree_survives: survived,
+                usage: exec_usage(&exec),
+            };
+            self.reply(owner.connection, owner.stream, &exited);
+            self.forget_stream(owner);
+        }
+    }
+}

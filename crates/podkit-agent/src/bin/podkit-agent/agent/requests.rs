@@ -1,0 +1,173 @@
+//! What clients ask for.
+
+use alloc::string::String;
+
+use podkit_agent::{
+    Failure, FailureKind, PROTOCOL_VERSION, PROTOCOL_VERSION_MIN, Reply, Request, compatible,
+};
+
+use super::{Agent, connection::Stream};
+
+impl Agent {
+    /// Does what a client asks: `Err` when it breaks the protocol.
+    pub(super) fn request(&mut self, id: u32, stream: u32, request: Request) -> Result<(), ()> {
+        let connection = self.connections.get(&id).ok_or(())?;
+        if let Request::Hello {
+            version,
+            version_min,
+        } = request
+        {
+            return self.greet(id, stream, version, version_min);
+        }
+        if !connection.greeted {
+            return Err(());
+        }
+        let whole = matches!(
+            request,
+            Request::Ping
+                | Request::Status
+                | Request::Touch
+                | Request::SetClocks(_)
+                | Request::Stop { .. }
+        );
+        if whole != (stream == 0) {
+            return Err(());
+        }
+        match request {
+            Request::Exec(_) | Request::File { .. } => self.begin(id, stream, request),
+            _ if whole => {
+                self.ask(id, request);
+                Ok(())
+            }
+            _ => self.go_on(id, stream, request),
+        }
+    }
+
+    fn greet(&mut self, id: u32, stream: u32, version: u16, version_min: u16) -> Result<(), ()> {
+        let connection = self.connections.get_mut(&id).ok_or(())?;
+        if stream != 0 || connection.greeted {
+            return Err(());
+        }
+        connection.greeted = compatible(version, version_min);
+        let hello = Reply::Hello {
+            version: PROTOCOL_VERSION,
+            version_min: PROTOCOL_VERSION_MIN,
+            boot_token: self.config.boot_token,
+            kernel_tree_kill: self.config.unified.is_some(),
+        };
+        self.reply(id, 0, &hello);
+        Ok(())
+    }
+
+    fn ask(&mut self, id: u32, request: Request) {
+        let answer = match request {
+            Request::Ping => Reply::Pong,
+            Request::Status => Reply::Status(self.status()),
+            Request::Touch => {
+                self.clocks.touch();
+                Reply::Done
+            }
+            Request::SetClocks(clocks) => {
+                self.clocks.set(clocks);
+                Reply::Done
+            }
+            Request::Stop { grace_ms } => {
+                return self.close(podkit_agent::StopReason::Requested, 0, grace_ms);
+            }
+            _ => return,
+        };
+        self.reply(id, 0, &answer);
+    }
+
+    fn begin(&mut self, id: u32, stream: u32, request: Request) -> Result<(), ()> {
+        let connection = self.connections.get(&id).ok_or(())?;
+        if connection.streams.contains_key(&stream) {
+            return Err(());
+        }
+        let begun = if self.closing.is_some() {
+            Err(failure(
+                FailureKind::Closing,
+                0,
+                "the container is stopping",
+            ))
+        } else {
+            match request {
+                Request::Exec(spec) => self.begin_exec(id, stream, spec).map(Stream::Exec),
+                Request::File {
+                    call,
+                    path,
+                    user,
+                    timeout_ms,
+                } => {
+                    self.clocks.touch();
+                    let begun = self.begin_file(id, stream, &call, &path, &user, timeout_ms);
+                    begun.map(Stream::File)
+                }
+                _ => return Err(()),
+            }
+        };
+        match begun {
+            Ok(begun) => {
+                if let Some(connection) = self.connections.get_mut(&id) {
+                    connection.streams.insert(stream, begun);
+                }
+            }
+            Err(failure) => self.reply(id, stream, &Reply::Failed(failure)),
+        }
+        Ok(())
+    }
+
+    /// A message for a stream that is open, or that has just ended without the client knowing.
+    fn go_on(&mut self, id: u32, stream: u32, request: Request) -> Result<(), ()> {
+        let connection = self.connections.get(&id).ok_or(())?;
+        let Some(begun) = connection.streams.get(&stream).copied() else {
+            return Ok(());
+        };
+        match (begun, request) {
+            (Stream::Exec(exec), Request::Stdin(data)) => {
+                self.clocks.touch();
+                self.take_input(exec, &data)
+            }
+            (Stream::Exec(exec), Request::StdinEnd) => {
+                self.end_input(exec);
+                Ok(())
+            }
+            (Stream::Exec(exec), Request::Credit(output, bytes)) => {
+                self.grant(exec, output, bytes);
+                Ok(())
+            }
+            (Stream::Exec(exec), Request::Signal(target, number)) => {
+                self.clocks.touch();
+                self.signal(exec, target, number);
+                Ok(())
+            }
+            (Stream::Exec(exec), Request::Cancel) => {
+                self.cancel(exec);
+                Ok(())
+            }
+            (Stream::File(file), Request::Stdin(data)) => self.take_file_input(file, &data),
+            (Stream::File(file), Request::StdinEnd) => {
+                self.end_file_input(file);
+                Ok(())
+            }
+            (Stream::File(file), Request::Credit(_, bytes)) => {
+                self.grant_file(file, bytes);
+                Ok(())
+            }
+            (Stream::File(file), Request::Cancel) => {
+                let cancelled = failure(FailureKind::Cancelled, 0, "the call was given up");
+                self.fail_file(file, cancelled);
+                Ok(())
+            }
+            _ => Err(()),
+        }
+    }
+}
+
+pub(super) fn failure(kind: FailureKind, errno: i32, message: impl Into<String>) -> Failure {
+    Failure {
+        kind,
+        errno,
+        message: message.into(),
+    }
+}
