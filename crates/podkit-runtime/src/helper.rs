@@ -35,35 +35,27 @@ pub(crate) struct Helper {
     stream: UnixStream,
     child: Child,
     buffer: FrameBuffer,
+    /// Whether the agent runs from memory.
+    pub(crate) from_memory: bool,
 }
 
 impl Helper {
-    /// Starts it and tells it what to do. It never forks this process's memory: the standard
-    /// library starts a program without a hook in between by `posix_spawn`.
+    /// Starts it and tells it what to do.
     pub(crate) fn start(
         state_dir: &Path,
         plan: &Plan,
         descriptors: &[BorrowedFd<'_>],
     ) -> Result<Self> {
-        let program = agent_program(state_dir)?;
         let (stream, theirs) = UnixStream::pair().context(|| "make a socket".to_owned())?;
         stream
             .set_read_timeout(Some(PATIENCE))
             .context(|| "set a deadline".to_owned())?;
-        let child = Command::new(&program)
-            .arg0("podkit-agent")
-            .arg("setup")
-            .env_clear()
-            .process_group(0)
-            .stdin(Stdio::from(OwnedFd::from(theirs)))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .context(|| format!("start the agent at `{}`", program.display()))?;
+        let (child, from_memory) = spawn(state_dir, theirs.into())?;
         let mut helper = Self {
             stream,
             child,
             buffer: FrameBuffer::new(),
+            from_memory,
         };
         helper.tell(plan, descriptors)?;
         Ok(helper)
@@ -177,13 +169,18 @@ fn explain(step: &str, errno: i32) -> Error {
     Error::new(kind, format!("{step}: {source}")).with_source(source)
 }
 
-/// Where the agent can be executed: one sealed memory file for the whole process, or a file in
-/// the state directory where memory files cannot be executed.
-fn agent_program(state_dir: &Path) -> Result<PathBuf> {
+/// The agent in one sealed memory file for the whole process.
+fn agent_in_memory() -> Option<PathBuf> {
     static MEMORY: OnceLock<Option<OwnedFd>> = OnceLock::new();
-    if let Some(memory) = MEMORY.get_or_init(|| memory_file().ok()) {
-        return Ok(PathBuf::from(format!("/proc/self/fd/{}", memory.as_raw_fd())));
-    }
+    let memory = MEMORY.get_or_init(|| memory_file().ok()).as_ref()?;
+    Some(PathBuf::from(format!(
+        "/proc/self/fd/{}",
+        memory.as_raw_fd()
+    )))
+}
+
+/// The agent as a file in the state directory, for where memory files cannot be executed.
+fn agent_on_disk(state_dir: &Path) -> Result<PathBuf> {
     let binary = binary()?;
     let path = state_dir.join(format!("agent-{}", binary.sha256.get(..16).unwrap_or("")));
     if !path.exists() {
@@ -203,6 +200,37 @@ fn agent_program(state_dir: &Path) -> Result<PathBuf> {
     Ok(path)
 }
 
+/// Starts the agent as helper: from memory, or from a file where that is forbidden.
+fn spawn(state_dir: &Path, stdin: OwnedFd) -> Result<(Child, bool)> {
+    let copy = stdin
+        .try_clone()
+        .context(|| "copy a descriptor".to_owned())?;
+    // Whether a memory file can be executed shows only when it is tried.
+    if let Some(program) = agent_in_memory()
+        && let Ok(child) = execute(&program, copy)
+    {
+        return Ok((child, true));
+    }
+    let program = agent_on_disk(state_dir)?;
+    execute(&program, stdin)
+        .map(|child| (child, false))
+        .context(|| format!("start the agent at `{}`", program.display()))
+}
+
+/// Never forks this process's memory: the standard library starts a program without a hook in
+/// between by `posix_spawn`.
+fn execute(program: &Path, stdin: OwnedFd) -> std::io::Result<Child> {
+    Command::new(program)
+        .arg0("podkit-agent")
+        .arg("setup")
+        .env_clear()
+        .process_group(0)
+        .stdin(Stdio::from(stdin))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+}
+
 fn memory_file() -> Result<OwnedFd> {
     const MFD_EXEC: u32 = 0x10;
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
@@ -218,19 +246,6 @@ fn memory_file() -> Result<OwnedFd> {
         .context(|| "fill a memory file".to_owned())?;
     let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
     fcntl_add_seals(file.as_fd(), seals).context(|| "seal a memory file".to_owned())?;
-    // Whether it can be executed shows only when it is tried.
-    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-    let mut child = Command::new(path)
-        .arg0("podkit-agent")
-        .arg("setup")
-        .env_clear()
-        .process_group(0)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .context(|| "execute a memory file".to_owned())?;
-    let _ = child.wait();
     Ok(OwnedFd::from(file))
 }
 

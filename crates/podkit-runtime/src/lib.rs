@@ -17,13 +17,31 @@
 //! ```
 #![deny(unsafe_code)]
 
+mod cgroup;
+mod checks;
+mod create;
 mod error;
 mod facts;
+mod helper;
+mod identity;
+mod image;
 mod info;
+mod inspect;
+mod launch;
+mod machine;
 mod options;
+mod plan;
+mod ranges;
 mod runtime;
+mod seccomp;
 mod spec;
+mod start;
+mod stop;
 mod store;
+mod sweep;
+mod sys;
+mod tree;
+mod validate;
 
 pub use error::{Error, ErrorKind, Result};
 pub use facts::{Cgroups, Check, Facts};
@@ -55,9 +73,9 @@ pub const STEPS: &[&str] = &[
     "stop.kill",
     "remove.begin",
     "remove.kill",
-    "remove.trash",
     "remove.cgroup",
     "remove.socket",
+    "remove.trash",
     "remove.files",
     "remove.range",
     "remove.end",

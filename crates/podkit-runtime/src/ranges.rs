@@ -94,7 +94,11 @@ impl Ranges {
             let index = (start + step) % self.count;
             let first = self.first + index * RANGE_IDS;
             let end = first.saturating_add(RANGE_IDS);
-            if self.taken.iter().any(|(from, to)| *from < end && first < *to) {
+            if self
+                .taken
+                .iter()
+                .any(|(from, to)| *from < end && first < *to)
+            {
                 continue;
             }
             match self.claim(first, state_dir, token) {
@@ -136,8 +140,17 @@ impl Ranges {
         self.directory.join(first.to_string())
     }
 
-    /// Gives a range back.
-    pub(crate) fn free(&self, first: u32) -> Result<()> {
+    /// Gives a range back, if this container still has it.
+    pub(crate) fn free(&self, first: u32, token: &str) -> Result<()> {
+        let owner = fs::read_to_string(self.path(first)).unwrap_or_default();
+        if owner.split('\n').next() == Some(token) {
+            self.forget(first)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn forget(&self, first: u32) -> Result<()> {
         match fs::remove_file(self.path(first)) {
             Err(error) if error.kind() != IoErrorKind::NotFound => {
                 Err(error).context(|| format!("free the range of ids at {first}"))
@@ -148,11 +161,7 @@ impl Ranges {
 
     /// Frees the ranges of this state directory whose container `lives` says is gone. Returns their
     /// first ids.
-    pub(crate) fn sweep(
-        &self,
-        state_dir: &Path,
-        lives: impl Fn(&str) -> bool,
-    ) -> Result<Vec<u32>> {
+    pub(crate) fn sweep(&self, state_dir: &Path, lives: impl Fn(&str) -> bool) -> Result<Vec<u32>> {
         let mut freed = Vec::new();
         let entries = match fs::read_dir(&self.directory) {
             Ok(entries) => entries,
@@ -162,7 +171,11 @@ impl Ranges {
             }
         };
         for entry in entries.flatten() {
-            let Some(first) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+            let Some(first) = entry
+                .file_name()
+                .to_str()
+                .and_then(|name| name.parse().ok())
+            else {
                 continue;
             };
             let Ok(content) = fs::read_to_string(entry.path()) else {
@@ -178,7 +191,7 @@ impl Ranges {
                     .is_ok_and(|made| made.elapsed().is_ok_and(|age| age > TAKING)),
             };
             if orphan {
-                self.free(first)?;
+                self.forget(first)?;
                 freed.push(first);
             }
         }
@@ -189,4 +202,52 @@ impl Ranges {
 fn first_chunk(bytes: [u8; 16]) -> [u8; 4] {
     let [a, b, c, d, ..] = bytes;
     [a, b, c, d]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn takers_get_different_ranges_and_give_them_back() {
+        let place = tempfile::tempdir().unwrap();
+        let ranges = Ranges::within(&place.path().join("new"), 100_000, 3 * RANGE_IDS);
+        let state = Path::new("/state");
+        let mut taken: Vec<u32> = ["a", "b", "c"]
+            .iter()
+            .map(|token| ranges.take(state, token).unwrap())
+            .collect();
+        taken.sort_unstable();
+        let expected = [0, 1, 2].map(|index| 100_000 + index * RANGE_IDS);
+        assert_eq!(taken, expected);
+        let full = ranges.take(state, "d").unwrap_err();
+        assert_eq!(full.kind(), ErrorKind::LimitExceeded);
+        let swept = ranges.sweep(state, |token| token != "b").unwrap();
+        assert_eq!(swept.len(), 1);
+        assert_eq!(ranges.take(state, "d").unwrap(), swept[0]);
+    }
+
+    #[test]
+    fn free_leaves_what_another_one_has_taken() {
+        let place = tempfile::tempdir().unwrap();
+        let ranges = Ranges::within(place.path(), 100_000, RANGE_IDS);
+        let first = ranges.take(Path::new("/state"), "a").unwrap();
+        ranges.free(first, "b").unwrap();
+        assert!(ranges.take(Path::new("/state"), "c").is_err());
+        ranges.free(first, "a").unwrap();
+        ranges.take(Path::new("/state"), "c").unwrap();
+    }
+
+    #[test]
+    fn sweep_leaves_ranges_of_other_engines() {
+        let place = tempfile::tempdir().unwrap();
+        let ranges = Ranges::within(place.path(), 100_000, RANGE_IDS);
+        ranges.take(Path::new("/other"), "a").unwrap();
+        assert!(
+            ranges
+                .sweep(Path::new("/state"), |_| false)
+                .unwrap()
+                .is_empty()
+        );
+    }
 }

@@ -16,6 +16,7 @@ use rustix::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    cgroup::Layout,
     error::{Context, Error, ErrorKind, Result},
     options::RuntimeOptions,
     spec::{ContainerSpec, Isolation},
@@ -26,7 +27,7 @@ const VERSION: u32 = 1;
 
 /// Bytes of a state record. It is written once when the container is made and overwritten in
 /// place from then on, so that a full disk cannot stop a change of state.
-const RECORD_BYTES: usize = 1024;
+const RECORD_BYTES: usize = 4096;
 
 /// How a container was made; never changes.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -38,6 +39,8 @@ pub(crate) struct Config {
     pub(crate) isolation: Isolation,
     /// First host id of the container's range; 0 for the caller's own id.
     pub(crate) first_id: u32,
+    /// Name of the image that was imported for it.
+    pub(crate) image: Option<String>,
     pub(crate) spec: ContainerSpec,
 }
 
@@ -55,6 +58,10 @@ pub(crate) struct Record {
     pub(crate) started_at_ms: u64,
     pub(crate) volatile_root: bool,
     pub(crate) stopping: bool,
+    /// Where its control groups are; whoever ends it may be in other ones than who started it.
+    pub(crate) cgroups: Layout,
+    /// The engine's own layer below its root.
+    pub(crate) layer: String,
     pub(crate) sequence_again: u64,
 }
 
@@ -97,10 +104,6 @@ impl Store {
         &self.run_dir
     }
 
-    pub(crate) fn id(&self) -> &str {
-        &self.id
-    }
-
     pub(crate) fn containers(&self) -> PathBuf {
         self.state_dir.join("containers")
     }
@@ -122,6 +125,11 @@ impl Store {
 
     pub(crate) fn images(&self) -> PathBuf {
         self.state_dir.join("images")
+    }
+
+    /// What the keys of this engine begin with.
+    pub(crate) fn key_prefix(&self) -> String {
+        format!("{}-", self.id)
     }
 
     /// Name of a container's things outside the state directory.
@@ -270,14 +278,16 @@ impl Record {
 pub(crate) struct Draft {
     pub(crate) token: String,
     pub(crate) path: PathBuf,
-    /// Tells a sweep that its maker lives.
-    _lock: File,
+    /// Tells a sweep that its maker lives; the container's lock from then on.
+    pub(crate) lock: File,
 }
 
 impl Draft {
     pub(crate) fn new(store: &Store) -> Result<Self> {
         let token = token()?;
         let path = store.temporary().join(&token);
+        // A sweep takes what is not locked, and waits for this.
+        let _making = lock_directory(&store.temporary(), FlockOperation::LockShared)?;
         make_private(&path).context(|| format!("make `{}`", path.display()))?;
         let lock = new_file(&path.join("lock"), 0o600)
             .and_then(|file| {
@@ -286,11 +296,7 @@ impl Draft {
             })
             .context(|| format!("make `{}`", path.join("lock").display()));
         match lock {
-            Ok(lock) => Ok(Self {
-                token,
-                path,
-                _lock: lock,
-            }),
+            Ok(lock) => Ok(Self { token, path, lock }),
             Err(error) => {
                 let _ = fs::remove_dir_all(&path);
                 Err(error)
@@ -358,6 +364,14 @@ pub(crate) fn lock_file(file: &File, operation: FlockOperation) -> std::io::Resu
     }
 }
 
+/// Locks a directory itself.
+pub(crate) fn lock_directory(path: &Path, operation: FlockOperation) -> Result<File> {
+    let what = || format!("lock `{}`", path.display());
+    let file = File::open(path).context(what)?;
+    lock_file(&file, operation).context(what)?;
+    Ok(file)
+}
+
 /// 16 random bytes.
 pub(crate) fn random() -> Result<[u8; 16]> {
     let mut bytes = [0_u8; 16];
@@ -392,8 +406,8 @@ pub(crate) fn time_of(ms: u64) -> SystemTime {
 /// The config of a new container.
 pub(crate) fn new_config(
     token: &str,
-    isolation: Isolation,
-    first_id: u32,
+    (isolation, first_id): (Isolation, u32),
+    image: Option<String>,
     spec: &ContainerSpec,
 ) -> Config {
     Config {
@@ -402,6 +416,7 @@ pub(crate) fn new_config(
         created_at_ms: now_ms(),
         isolation,
         first_id,
+        image,
         spec: spec.clone(),
     }
 }

@@ -1,0 +1,247 @@
+//! What `doctor` shows: each thing tried, with what helps where it does not work.
+
+use std::{fs, io, path::Path};
+
+use rustix::io::Errno;
+
+use crate::{
+    error::{Error, ErrorKind},
+    facts::{Cgroups, Check},
+    identity::Identity,
+    machine::Machine,
+    runtime::Runtime,
+    spec::Isolation,
+};
+
+impl Runtime {
+    pub(crate) fn try_everything(&self) -> Vec<Check> {
+        let mut all = vec![self.check_state_directory()];
+        match Machine::by_trial(self, Identity::of_caller()) {
+            Ok(machine) => {
+                all.push(good(
+                    "make a container",
+                    true,
+                    "namespaces, mounts and filter work",
+                ));
+                all.extend(of_machine(&machine));
+            }
+            Err(error) => all.push(Check {
+                name: "make a container",
+                essential: true,
+                ok: false,
+                detail: error.to_string(),
+                fix: error.hint().map(str::to_owned),
+            }),
+        }
+        all
+    }
+
+    fn check_state_directory(&self) -> Check {
+        let name = "write the state directory";
+        let path = self.store.state_dir();
+        match crate::store::Draft::new(&self.store)
+            .and_then(|draft| crate::tree::remove(&draft.path))
+        {
+            Ok(()) => good(name, true, &format!("`{}`", path.display())),
+            Err(error) => Check {
+                name,
+                essential: true,
+                ok: false,
+                detail: error.to_string(),
+                fix: error.hint().map(str::to_owned),
+            },
+        }
+    }
+}
+
+fn of_machine(machine: &Machine) -> Vec<Check> {
+    let facts = &machine.facts;
+    let check = |name, ok, found: &str, missing: &str, fix: &str| Check {
+        name,
+        essential: false,
+        ok,
+        detail: if ok { found } else { missing }.to_owned(),
+        fix: (!ok).then(|| fix.to_owned()),
+    };
+    let groups = "run as root, or in a scope with delegated control groups: `systemd-run --user \
+                  --scope -p Delegate=yes`";
+    let kind = format!("control groups: {}", facts.cgroups.as_str());
+    let none = if facts.cgroups == Cgroups::None {
+        "no control group can be used"
+    } else {
+        "the controller cannot be used"
+    };
+    vec![
+        check(
+            "own range of user ids",
+            facts.isolation == Isolation::OwnRange,
+            "every container has its own 65536 ids",
+            match facts.isolation {
+                Isolation::SharedRange => "all containers of this user share one range",
+                Isolation::CallerUid | Isolation::OwnRange => {
+                    "root of a container is the calling user"
+                }
+            },
+            "give the user 131072 or more sub-ids in /etc/subuid and /etc/subgid and install \
+             newuidmap, or run as root",
+        ),
+        check("limit memory", facts.memory_limit, &kind, none, groups),
+        check("limit swap", facts.swap_limit, &kind, none, groups),
+        check("limit processor time", facts.cpu_limit, &kind, none, groups),
+        check("limit processes", facts.pids_limit, &kind, none, groups),
+        check(
+            "kill process trees at once",
+            facts.kernel_tree_kill,
+            "cgroup.kill",
+            "there is no version 2 control group with cgroup.kill",
+            groups,
+        ),
+        check(
+            "pause",
+            facts.pause,
+            "cgroup.freeze",
+            "there is no cgroup.freeze",
+            groups,
+        ),
+        check(
+            "keep files over a stop",
+            facts.lasting_root,
+            "overlay on the state directory",
+            "the state directory's file system cannot be an overlay's upper layer",
+            "put the state directory on a local disk: `--state-dir`",
+        ),
+        check(
+            "share directories for writing",
+            facts.idmapped_binds || facts.isolation == Isolation::CallerUid,
+            if facts.idmapped_binds {
+                "idmapped mounts"
+            } else {
+                "the ids are the same"
+            },
+            "mounts cannot be shown with other ids",
+            "run as root on a kernel from 5.12 and a file system with idmapped mounts",
+        ),
+        check(
+            "run the agent from memory",
+            facts.memory_exec,
+            "a sealed memory file",
+            "memory files cannot be executed, a file in the state directory is used",
+            "set `vm.memfd_noexec` to 0 or 1",
+        ),
+        check(
+            "outlive the client's service",
+            facts.outlives_client,
+            "containers are outside its control group",
+            "the service manager ends containers with the service",
+            "start podkit outside of a service, or set `KillMode=process` in it",
+        ),
+    ]
+}
+
+fn good(name: &'static str, essential: bool, detail: &str) -> Check {
+    Check {
+        name,
+        essential,
+        ok: true,
+        detail: detail.to_owned(),
+        fix: None,
+    }
+}
+
+/// Says why the kernel makes no user namespace for this user.
+pub(crate) fn explain_namespaces(source: io::Error) -> Error {
+    let found = |path: &str| {
+        fs::read_to_string(Path::new("/proc").join(path))
+            .map(|text| text.trim().to_owned())
+            .unwrap_or_default()
+    };
+    let filtered = found("self/status")
+        .lines()
+        .any(|line| line.split_whitespace().eq(["Seccomp:", "2"]));
+    let (cause, fix) = explain(
+        source.raw_os_error().map(Errno::from_raw_os_error),
+        &found("sys/kernel/apparmor_restrict_unprivileged_userns"),
+        &found("sys/kernel/unprivileged_userns_clone"),
+        &found("sys/user/max_user_namespaces"),
+        filtered,
+    );
+    let error = Error::new(
+        ErrorKind::Unsupported,
+        format!("make the namespaces: {cause}: {source}"),
+    );
+    error.with_hint(fix).with_source(source)
+}
+
+fn explain(
+    errno: Option<Errno>,
+    apparmor: &str,
+    clone: &str,
+    most: &str,
+    filtered: bool,
+) -> (&'static str, &'static str) {
+    match errno {
+        _ if most == "0" => (
+            "user namespaces are switched off by `user.max_user_namespaces`",
+            "as root: `sysctl user.max_user_namespaces=15000`",
+        ),
+        Some(Errno::NOSPC | Errno::USERS) => (
+            "the limit of namespaces, or of their nesting, is reached",
+            "raise `user.max_user_namespaces` and its relatives, or remove containers",
+        ),
+        _ if clone == "0" => (
+            "unprivileged user namespaces are switched off by `kernel.unprivileged_userns_clone`",
+            "as root: `sysctl kernel.unprivileged_userns_clone=1`",
+        ),
+        _ if apparmor == "1" => (
+            "AppArmor restricts unprivileged user namespaces",
+            "as root: `sysctl kernel.apparmor_restrict_unprivileged_userns=0`",
+        ),
+        Some(Errno::NOSYS) => (
+            "the kernel or a filter does not know `clone3`",
+            "use a kernel from 5.12, or give the surrounding container another seccomp profile",
+        ),
+        _ if filtered => (
+            "the system call filter of a surrounding container forbids it",
+            "give that container `--security-opt seccomp=unconfined`, or run outside of it",
+        ),
+        _ => (
+            "the kernel refuses",
+            "run outside of a chroot or container, or as root; `podkit doctor` shows more",
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_way_to_forbid_namespaces_has_its_fix() {
+        let perm = Some(Errno::PERM);
+        for (given, fix) in [
+            (
+                explain(perm, "1", "", "100", false),
+                "apparmor_restrict_unprivileged_userns",
+            ),
+            (
+                explain(perm, "", "0", "100", false),
+                "unprivileged_userns_clone",
+            ),
+            (
+                explain(Some(Errno::NOSPC), "", "", "0", false),
+                "user.max_user_namespaces",
+            ),
+            (
+                explain(Some(Errno::NOSPC), "", "", "10", false),
+                "max_user_namespaces",
+            ),
+            (explain(perm, "", "", "10", true), "seccomp=unconfined"),
+            (
+                explain(Some(Errno::NOSYS), "", "", "10", false),
+                "kernel from",
+            ),
+        ] {
+            assert!(given.1.contains(fix), "{given:?}");
+        }
+    }
+}

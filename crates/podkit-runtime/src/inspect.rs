@@ -1,0 +1,203 @@
+//! Looking at containers: from disk, with one look at the process.
+
+use std::{collections::BTreeMap, fs, time::SystemTime};
+
+use podkit_agent::StopReason;
+
+use crate::{
+    error::{Context, ErrorKind, Result},
+    info::{ContainerInfo, ContainerState, StopCause},
+    runtime::Runtime,
+    store::{Config, Directory, Record, time_of},
+    validate,
+};
+
+/// What a stopped container left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Mark {
+    cause: StopCause,
+    code: Option<i32>,
+}
+
+impl Runtime {
+    pub(crate) fn look_at(&self, name: &str) -> Result<ContainerInfo> {
+        validate::name(name)?;
+        let directory = self.store.container(name);
+        match self.look(&directory) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                if crate::stop::exists(&directory.path) {
+                    Ok(dead(&directory))
+                } else {
+                    Err(error)
+                }
+            }
+            Err(_) => Ok(dead(&directory)),
+            found => found,
+        }
+    }
+
+    pub(crate) fn look_at_all(
+        &self,
+        labels: &BTreeMap<String, String>,
+    ) -> Result<Vec<ContainerInfo>> {
+        let path = self.store.containers();
+        let entries = fs::read_dir(&path).context(|| format!("read `{}`", path.display()))?;
+        let mut all = Vec::new();
+        for entry in entries.flatten() {
+            let Ok(name) = entry.file_name().into_string() else {
+                continue;
+            };
+            match self.look_at(&name) {
+                Ok(info)
+                    if labels
+                        .iter()
+                        .all(|(key, value)| info.labels.get(key) == Some(value)) =>
+                {
+                    all.push(info);
+                }
+                Ok(_) => {}
+                // Removed meanwhile, or no container at all.
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::InvalidInput) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        all.sort_by(|one, other| one.name.cmp(&other.name));
+        Ok(all)
+    }
+
+    fn look(&self, directory: &Directory) -> Result<ContainerInfo> {
+        let config = directory.config()?;
+        let record = directory.record()?;
+        let lives = record.lives();
+        let state = if lives {
+            if record.cgroups.is_frozen(&self.store.key(&directory.name)) {
+                ContainerState::Paused
+            } else {
+                ContainerState::Running
+            }
+        } else if record.started_at_ms == 0 {
+            ContainerState::Created
+        } else {
+            ContainerState::Exited
+        };
+        let mut info = describe(directory, config, &record, state);
+        if state == ContainerState::Exited {
+            let (mark, at) = read_mark(directory);
+            let killed = if record.stopping {
+                StopCause::Requested
+            } else {
+                StopCause::Killed
+            };
+            info.stop_cause = Some(mark.map_or(killed, |mark| mark.cause));
+            info.exit_code = mark.and_then(|mark| mark.code);
+            info.finished_at = at;
+        }
+        Ok(info)
+    }
+}
+
+fn describe(
+    directory: &Directory,
+    config: Config,
+    record: &Record,
+    state: ContainerState,
+) -> ContainerInfo {
+    let lives = matches!(state, ContainerState::Running | ContainerState::Paused);
+    ContainerInfo {
+        name: directory.name.clone(),
+        labels: config.spec.labels,
+        env: config.spec.env,
+        state,
+        stop_cause: None,
+        exit_code: None,
+        created_at: time_of(config.created_at_ms),
+        started_at: (record.started_at_ms != 0).then(|| time_of(record.started_at_ms)),
+        finished_at: None,
+        pid: lives.then_some(record.pid),
+        isolation: Some(config.isolation),
+        volatile_root: record.volatile_root,
+    }
+}
+
+/// A container whose files cannot be read: its labels are lost, its name is not.
+fn dead(directory: &Directory) -> ContainerInfo {
+    let made = fs::metadata(&directory.path).and_then(|metadata| metadata.modified());
+    ContainerInfo {
+        name: directory.name.clone(),
+        labels: BTreeMap::new(),
+        env: Vec::new(),
+        state: ContainerState::Dead,
+        stop_cause: None,
+        exit_code: None,
+        created_at: made.unwrap_or(SystemTime::UNIX_EPOCH),
+        started_at: None,
+        finished_at: None,
+        pid: None,
+        isolation: None,
+        volatile_root: false,
+    }
+}
+
+fn read_mark(directory: &Directory) -> (Option<Mark>, Option<SystemTime>) {
+    let path = directory.exit_mark();
+    let text = fs::read_to_string(&path).unwrap_or_default();
+    let mark = parse_mark(&text);
+    let at = mark.and_then(|_| fs::metadata(&path).ok()?.modified().ok());
+    (mark, at)
+}
+
+/// `reason=<word> code=<number>`; anything else is no mark.
+fn parse_mark(text: &str) -> Option<Mark> {
+    let line = text.lines().next()?.trim();
+    let (mut reason, mut code) = (None, None);
+    for field in line.split_whitespace() {
+        match field.split_once('=')? {
+            ("reason", word) => reason = Some(word),
+            ("code", number) => code = Some(number.parse::<i32>().ok()?),
+            _ => {}
+        }
+    }
+    let causes = [
+        (StopReason::Requested, StopCause::Requested),
+        (StopReason::AutoStop, StopCause::AutoStop),
+        (StopReason::MaxLifetime, StopCause::MaxLifetime),
+        (StopReason::MainExited, StopCause::MainExited),
+    ];
+    let reason = reason?;
+    let (_, cause) = causes
+        .into_iter()
+        .find(|(known, _)| known.word() == reason)?;
+    Some(Mark {
+        cause,
+        code: code.filter(|_| cause == StopCause::MainExited),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_are_read() {
+        let mark = parse_mark("reason=main_exited code=3\n      ").unwrap();
+        assert_eq!((mark.cause, mark.code), (StopCause::MainExited, Some(3)));
+        let mark = parse_mark("reason=auto_stop code=0").unwrap();
+        assert_eq!((mark.cause, mark.code), (StopCause::AutoStop, None));
+    }
+
+    #[test]
+    fn anything_else_is_no_mark() {
+        for text in [
+            "",
+            "   ",
+            "reason=",
+            "reason=magic code=0",
+            "code=1",
+            "junk",
+            "reason=x=y",
+        ] {
+            assert_eq!(parse_mark(text), None, "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! Starting, and everything else that is said to a running container.
+
+use std::{
+    fs::File,
+    io::{ErrorKind as IoErrorKind, Read, Seek, SeekFrom},
+    os::{fd::AsFd, unix::net::UnixStream},
+    time::{Duration, Instant},
+};
+
+use rustix::fs::FlockOperation;
+
+use crate::{
+    error::{Context, Error, ErrorKind, Result},
+    image,
+    launch::{self, Ready},
+    machine::Machine,
+    plan::Order,
+    runtime::Runtime,
+    store::{Config, Directory, Record, lock_file, now_ms},
+    sys::{self, Process},
+    validate,
+};
+
+/// How long freezing may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+impl Record {
+    /// The container's PID 1, while it lives.
+    pub(crate) fn process(&self) -> Option<Process> {
+        if self.pid == 0 || self.boot_id != sys::boot_id() {
+            return None;
+        }
+        Process::find(self.pid, self.start_time)
+    }
+
+    /// Whether it lives; without holding it.
+    pub(crate) fn lives(&self) -> bool {
+        self.pid != 0
+            && self.boot_id == sys::boot_id()
+            && sys::start_time(self.pid) == Some(self.start_time)
+    }
+}
+
+impl Runtime {
+    pub(crate) fn bring_up(&self, name: &str) -> Result<()> {
+        validate::name(name)?;
+        self.options.step("start.begin")?;
+        let directory = self.store.container(name);
+        let lock = directory.lock()?;
+        let record = directory.record()?;
+        if record.lives() {
+            return Ok(());
+        }
+        let config = directory.config()?;
+        let machine = self.machine()?;
+        let started = self.launch_and_commit(&directory, &config, &record, &machine, &lock);
+        if started.is_err() {
+            // The first process is dead; what cannot be undone now, the next start or a sweep does.
+            let _ = machine.layout.remove(&self.store.key(name));
+            let _ = launch::remove_socket(&self.store, &self.store.key(name));
+        }
+        // The first process has a copy of this descriptor for a moment, and with it the lock.
+        let _ = lock_file(&lock, FlockOperation::Unlock);
+        started
+    }
+
+    fn launch_and_commit(
+        &self,
+        directory: &Directory,
+        config: &Config,
+        record: &Record,
+        machine: &Machine,
+        lock: &File,
+    ) -> Result<()> {
+        let order = Order {
+            directory,
+            config,
+            record,
+            identity: &machine.identity,
+            layout: &machine.layout,
+            image: image::resolve(&self.store, &config.spec, config.image.as_deref())?,
+        };
+        let key = self.store.key(&directory.name);
+        let ready = launch::launch(&self.store, &self.options, &key, order, lock.as_fd())?;
+        let known = (ready.pid, ready.start_time);
+        match self.commit(directory, record, machine, ready) {
+            Ok(()) => Ok(()),
+            Err((helper, error)) => {
+                launch::give_up(helper, Some(known));
+                Err(error)
+            }
+        }
+    }
+
+    fn commit(
+        &self,
+        directory: &Directory,
+        record: &Record,
+        machine: &Machine,
+        ready: Ready,
+    ) -> std::result::Result<(), (crate::helper::Helper, Error)> {
+        let Ready {
+            mut helper,
+            pid,
+            start_time,
+            volatile_root,
+            layer,
+        } = ready;
+        let next = Record {
+            pid,
+            start_time,
+            boot_id: sys::boot_id().to_owned(),
+            started_at_ms: now_ms(),
+            volatile_root,
+            stopping: false,
+            cgroups: machine.layout.clone(),
+            layer,
+            ..record.next()
+        };
+        let done = self
+            .options
+            .step("start.record")
+            .and_then(|()| directory.write_record(&next))
+            .and_then(|()| self.options.step("start.commit"))
+            .and_then(|()| helper.commit());
+        match done {
+            Ok(()) => {
+                helper.finish();
+                Ok(())
+            }
+            Err(error) => Err((helper, error)),
+        }
+    }
+
+    pub(crate) fn freeze(&self, name: &str, frozen: bool) -> Result<()> {
+        validate::name(name)?;
+        let directory = self.store.container(name);
+        let _lock = directory.lock()?;
+        let record = directory.record()?;
+        if !record.lives() {
+            return Err(not_running(name));
+        }
+        let key = self.store.key(name);
+        record.cgroups.freeze(&key, frozen)?;
+        let deadline = Instant::now() + PATIENCE;
+        while frozen && !record.cgroups.has_frozen(&key) {
+            if Instant::now() > deadline {
+                record.cgroups.freeze(&key, false)?;
+                return Err(Error::new(
+                    ErrorKind::TimedOut,
+                    format!("container `{name}` does not come to rest"),
+                ));
+            }
+            sys::pause(Duration::from_micros(200));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn reach(&self, name: &str) -> Result<UnixStream> {
+        validate::name(name)?;
+        if let Some(stream) = launch::connect(&self.store, &self.store.key(name))? {
+            return Ok(stream);
+        }
+        // Which of the two it is matters to who reads it.
+        self.store.container(name).record()?;
+        Err(not_running(name))
+    }
+
+    pub(crate) fn tail(&self, name: &str, tail_bytes: u64) -> Result<Vec<u8>> {
+        validate::name(name)?;
+        let directory = self.store.container(name);
+        directory.record()?;
+        let path = directory.log();
+        let mut file = match File::open(&path) {
+            Ok(file) => file,
+            // It has no program of its own.
+            Err(error) if error.kind() == IoErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error).context(|| format!("open `{}`", path.display())),
+        };
+        let mut tail = Vec::new();
+        file.metadata()
+            .and_then(|metadata| {
+                let from = metadata.len().saturating_sub(tail_bytes);
+                file.seek(SeekFrom::Start(from))?;
+                file.take(tail_bytes).read_to_end(&mut tail)
+            })
+            .context(|| format!("read `{}`", path.display()))?;
+        Ok(tail)
+    }
+}
+
+pub(crate) fn not_running(name: &str) -> Error {
+    Error::new(
+        ErrorKind::NotFound,
+        format!("container `{name}` does not run"),
+    )
+}
