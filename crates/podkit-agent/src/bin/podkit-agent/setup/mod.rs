@@ -51,6 +51,8 @@ fn text(path: &[u8]) -> String {
 
 /// Does what the engine asks on standard input, and ends; a container's PID 1 goes on as agent.
 pub(crate) fn run() -> ! {
+    // Executed from a descriptor its name would be a number.
+    let _ = rustix::thread::set_name(c"podkit-agent");
     let mut channel = Channel::new();
     let result = channel.receive().and_then(|(plan, descriptors)| match plan {
         Plan::Container(plan) => process::make(*plan, descriptors, &mut channel),

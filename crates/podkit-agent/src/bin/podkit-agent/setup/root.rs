@@ -51,11 +51,12 @@ pub(super) fn enter(plan: &ContainerPlan, built: &Built) -> Result<()> {
     let root = built.root.as_fd();
     // Before the host's tree goes: the kernel gives a user namespace a new /proc or /sys only
     // where an unobstructed one can be seen.
-    mount_kernel(plan, built, root)?;
+    let limits = mount_kernel(plan, built, root)?;
     mount_devices(plan, built, root)?;
     mount_all(plan, built, root)?;
     write_files(plan, root)?;
     cover(plan, built, root)?;
+    forbid_namespaces(&limits)?;
     if plan.root.read_only {
         set_mount_attributes(root, attribute::READ_ONLY, None, false)
             .step("make the root read-only")?;
@@ -78,25 +79,15 @@ fn attach(mount: &OwnedFd, target: BorrowedFd<'_>) -> core::result::Result<(), E
     )
 }
 
-fn mount_kernel(plan: &ContainerPlan, built: &Built, root: BorrowedFd<'_>) -> Result<()> {
+fn mount_kernel(
+    plan: &ContainerPlan,
+    built: &Built,
+    root: BorrowedFd<'_>,
+) -> Result<Vec<OwnedFd>> {
     const QUIET: u64 = attribute::NO_DEV | attribute::NO_EXEC;
     let proc = file_system("proc", &[], QUIET)?;
     attach(&proc, directory(root, b"/proc")?.as_fd()).step("mount /proc")?;
-    // Nobody inside makes namespaces of any kind. Root of a namespace that may do more inside than
-    // here is the way to most of the kernel's bugs.
-    if plan.capabilities & CAP_SYS_ADMIN == 0 {
-        for kind in ["user", "mnt", "net", "pid", "uts", "ipc", "cgroup", "time"] {
-            let path = format!("sys/user/max_{kind}_namespaces");
-            if let Ok(file) = openat(
-                &proc,
-                path,
-                OFlags::WRONLY | OFlags::CLOEXEC,
-                Mode::empty(),
-            ) {
-                write(&file, b"0").step(format!("forbid {kind} namespaces"))?;
-            }
-        }
-    }
+    let limits = open_limits(plan, &proc)?;
     let sys = directory(root, b"/sys")?;
     match &built.sys {
         Some(mount) => attach(mount, sys.as_fd()),
@@ -105,10 +96,43 @@ fn mount_kernel(plan: &ContainerPlan, built: &Built, root: BorrowedFd<'_>) -> Re
             sys.as_fd(),
         ),
     }
-    .step("mount /sys")
+    .step("mount /sys")?;
+    Ok(limits)
 }
 
 const CAP_SYS_ADMIN: u64 = 1 << 21;
+
+/// The files with which [`forbid_namespaces`] works, before they are covered.
+fn open_limits(plan: &ContainerPlan, proc: &OwnedFd) -> Result<Vec<OwnedFd>> {
+    let mut files = Vec::new();
+    if plan.capabilities & CAP_SYS_ADMIN == 0 {
+        for kind in ["user", "mnt", "net", "pid", "uts", "ipc", "cgroup", "time"] {
+            let path = format!("sys/user/max_{kind}_namespaces");
+            match openat(
+                proc,
+                path,
+                OFlags::WRONLY | OFlags::CLOEXEC,
+                Mode::empty(),
+            ) {
+                Ok(file) => files.push(file),
+                // Kernels before 5.6 have no time namespaces.
+                Err(Errno::NOENT) => {}
+                Err(errno) => return Err(errno).step(format!("forbid {kind} namespaces")),
+            }
+        }
+    }
+    Ok(files)
+}
+
+/// Nobody inside makes namespaces of any kind. Root of a namespace that may do more inside than
+/// here is the way to most of the kernel's bugs. Last, because a mount that is in no tree counts
+/// as a mount namespace.
+fn forbid_namespaces(limits: &[OwnedFd]) -> Result<()> {
+    for file in limits {
+        write(file, b"0").step("forbid namespaces")?;
+    }
+    Ok(())
+}
 
 fn mount_devices(plan: &ContainerPlan, built: &Built, root: BorrowedFd<'_>) -> Result<()> {
     // Devices come as binds, so /dev itself need not have any.
