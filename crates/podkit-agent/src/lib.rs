@@ -27,6 +27,7 @@ extern crate alloc;
 
 mod codec;
 mod message;
+pub mod passwd;
 pub mod plan;
 
 pub use codec::{DecodeError, Decoder, Encoder, FRAME_HEADER_BYTES, FrameBuffer};
