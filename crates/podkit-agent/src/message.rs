@@ -815,6 +815,17 @@ impl Reply {
         frame.end();
     }
 
+    /// Appends a [`Data`](Self::Data) to `out` as one frame, without a copy before that.
+    pub fn encode_data(stream: u32, output: Output, data: &[u8], out: &mut Vec<u8>) {
+        let kind = match output {
+            Output::Stdout => kind::STDOUT,
+            Output::Stderr => kind::STDERR,
+        };
+        let mut frame = Encoder::frame(out, kind, stream);
+        frame.rest(data);
+        frame.end();
+    }
+
     /// The bytes of a frame that an agent sent, without a copy, if it is a [`Data`](Self::Data).
     #[must_use]
     pub const fn decode_data(kind: u8, payload: &[u8]) -> Option<(Output, &[u8])> {

@@ -11,7 +11,7 @@
 use alloc::{boxed::Box, string::String, vec::Vec};
 
 use crate::{
-    Clocks,
+    Clocks, StopReason,
     codec::{DecodeError, Decoder, Encoder, FrameBuffer},
 };
 
@@ -241,6 +241,45 @@ pub enum Report {
         /// The kernel's error number, or 0.
         errno: i32,
     },
+}
+
+/// What a container leaves when it stops: one line in a file that nothing inside can reach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExitMark {
+    /// Why it stopped.
+    pub reason: StopReason,
+    /// Exit code of its own program; 0 without one.
+    pub code: u8,
+}
+
+impl ExitMark {
+    const REASONS: [(StopReason, &'static str); 4] = [
+        (StopReason::Requested, "requested"),
+        (StopReason::AutoStop, "auto_stop"),
+        (StopReason::MaxLifetime, "max_lifetime"),
+        (StopReason::MainExited, "main_exited"),
+    ];
+
+    /// The line, such as `reason=auto_stop code=0`.
+    #[must_use]
+    pub fn encode(&self) -> String {
+        let mut reasons = Self::REASONS.iter();
+        let name = reasons
+            .find(|(reason, _)| *reason == self.reason)
+            .map_or("requested", |(_, name)| name);
+        alloc::format!("reason={name} code={}\n", self.code)
+    }
+
+    /// Reads a line; `None` for anything else, and for a file that is still empty.
+    #[must_use]
+    pub fn parse(line: &str) -> Option<Self> {
+        let (reason, code) = line.trim_end().strip_prefix("reason=")?.split_once(" code=")?;
+        let (reason, _) = Self::REASONS.iter().find(|(_, name)| *name == reason)?;
+        Some(Self {
+            reason: *reason,
+            code: code.parse().ok()?,
+        })
+    }
 }
 
 mod kind {

@@ -8,14 +8,32 @@
 extern crate alloc;
 
 mod agent;
+mod files;
 mod setup;
 mod sys;
+mod users;
 
-use sys::start::Start;
+use sys::{container::exit_group, start::Start};
 
 fn main(start: Start) -> ! {
     match start.argument(1).map(core::ffi::CStr::to_bytes) {
         Some(b"setup") => setup::run(),
-        _ => sys::container::exit_group(2),
+        Some(b"init") => agent::init::run(start),
+        Some(b"connect") => agent::connect::run(),
+        _ => usage(),
     }
+}
+
+/// Says how the program is called, and ends.
+fn usage() -> ! {
+    complain(
+        b"usage: podkit-agent init [--auto-stop MS] [--max-lifetime MS] [--user USER] [-- PROGRAM \
+          [ARGUMENT...]]\n       podkit-agent connect\n       podkit-agent setup\n",
+    );
+    exit_group(2)
+}
+
+/// Says something on standard error.
+fn complain(text: &[u8]) {
+    let _ = rustix::io::write(sys::serve::standard(2), text);
 }

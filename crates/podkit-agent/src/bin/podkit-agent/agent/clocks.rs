@@ -3,7 +3,7 @@
 use podkit_agent::{AgentStatus, Clocks, StopReason};
 use rustix::time::{ClockId, clock_gettime};
 
-use super::Agent;
+use super::{Agent, closing};
 
 /// How soon what is being killed is looked at again.
 pub(super) const KILL_LOOK_MS: u64 = 2;
@@ -91,10 +91,12 @@ impl Agent {
         };
         let execs = self.execs.values().filter_map(|exec| exec.next(now));
         let files = self.files.values().map(|job| job.deadline);
+        let lingering = self.lingering.iter().map(|(_, until)| *until);
         let pulses = self.connections.values().map(|connection| connection.next(now));
         let orphans = self.orphans.as_ref().map(|_| now + KILL_LOOK_MS);
         execs
             .chain(files)
+            .chain(lingering)
             .chain(pulses)
             .chain(clock)
             .chain(orphans)
@@ -127,5 +129,3 @@ impl Agent {
         }
     }
 }
-
-use super::closing;

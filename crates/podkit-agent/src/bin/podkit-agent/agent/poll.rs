@@ -68,6 +68,8 @@ pub(super) enum Wants {
     Read,
     Write,
     Both,
+    /// Only that the other side is gone.
+    End,
 }
 
 /// What of a descriptor is ready.
@@ -128,6 +130,7 @@ fn flags(wants: Wants) -> epoll::EventFlags {
     match wants {
         Wants::Read => epoll::EventFlags::IN,
         Wants::Write => epoll::EventFlags::OUT,
+        Wants::End => epoll::EventFlags::empty(),
         Wants::Both => epoll::EventFlags::IN | epoll::EventFlags::OUT,
     }
 }

@@ -188,9 +188,23 @@ pub(super) fn probe(plan: &ProbePlan) -> Result<()> {
     }
 }
 
-fn config(
-    plan: ContainerPlan,
-    descriptors: Kept,
-) -> crate::agent::Config {
-    crate::agent::Config
+fn config(plan: ContainerPlan, kept: Kept) -> crate::agent::Config {
+    crate::agent::Config {
+        clocks: plan.clocks,
+        cwd: plan.cwd,
+        user: plan.user,
+        env: plan.env,
+        main: plan.main,
+        boot_token: plan.boot_token,
+        exec_filter: plan.exec_filter,
+        listener: kept.listener.map(|socket| crate::agent::Listener {
+            socket,
+            inside: false,
+        }),
+        exit_mark: kept.exit_mark,
+        output: kept.output,
+        unified: kept.unified,
+        tasks: kept.tasks,
+        oom: kept.oom,
+    }
 }

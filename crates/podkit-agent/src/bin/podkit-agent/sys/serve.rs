@@ -151,6 +151,13 @@ pub(crate) fn peer(socket: BorrowedFd<'_>) -> Result<Peer, Errno> {
     })
 }
 
+/// Standard input, output or error: 0, 1 or 2.
+pub(crate) fn standard(number: RawFd) -> BorrowedFd<'static> {
+    // SAFETY: the kernel and every engine start a program with the three of them open, and nothing
+    // here ever closes them: they are only replaced.
+    unsafe { BorrowedFd::borrow_raw(number.clamp(0, 2)) }
+}
+
 /// The number of a process as the safe crate takes it.
 pub(crate) fn pid(number: i32) -> Option<Pid> {
     Pid::from_raw(number)

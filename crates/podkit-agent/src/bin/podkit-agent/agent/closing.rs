@@ -1,0 +1,143 @@
+//! The end of the container.
+
+use alloc::vec::Vec;
+
+use podkit_agent::{Output, Reply, StopReason, plan::ExitMark};
+use rustix::{
+    fs::ftruncate,
+    io::pwrite,
+};
+
+use super::{
+    Agent,
+    clocks::now_ms,
+    exec::Cause,
+};
+use crate::sys::{container::exit_group, serve};
+
+const TERM: i32 = 15;
+const CONTINUE: i32 = 18;
+const KILL: i32 = 9;
+
+/// Time that programs have to end when a clock stops the container.
+pub(super) const OWN_GRACE_MS: u64 = 2000;
+
+/// Time that killed processes have to go, and that clients have to hear of it.
+const LAST_MS: u64 = 1000;
+
+/// How soon it is looked again whether all are gone.
+const LOOK_MS: u64 = 5;
+
+/// A stop that is under way.
+pub(super) struct Closing {
+    reason: StopReason,
+    code: u8,
+    /// When what is left is killed.
+    kill_at: u64,
+    killed: bool,
+    /// When this ends, whatever is left; the kernel kills that with PID 1.
+    end_at: u64,
+}
+
+impl Closing {
+    pub(super) const fn next(&self, now: u64) -> u64 {
+        now + LOOK_MS
+    }
+}
+
+impl Agent {
+    /// Begins to stop the container; a later call can only make it sooner.
+    pub(super) fn close(&mut self, reason: StopReason, code: u8, grace_ms: u64) {
+        let kill_at = now_ms().saturating_add(grace_ms);
+        if let Some(closing) = &mut self.closing {
+            closing.kill_at = closing.kill_at.min(kill_at);
+            return;
+        }
+        self.leave_mark(reason, code);
+        for exec in self.execs.values_mut() {
+            if exec.is_running() {
+                exec.cause.get_or_insert(Cause::Closed);
+            }
+        }
+        self.closing = Some(Closing {
+            reason,
+            code,
+            kill_at,
+            killed: false,
+            end_at: u64::MAX,
+        });
+        let _ = serve::kill(-1, TERM);
+        // What is stopped cannot end otherwise.
+        let _ = serve::kill(-1, CONTINUE);
+        self.go_on_closing();
+    }
+
+    fn leave_mark(&self, reason: StopReason, code: u8) {
+        if let Some(file) = &self.config.exit_mark {
+            let _ = ftruncate(file, 0);
+            let _ = pwrite(file, ExitMark { reason, code }.encode().as_bytes(), 0);
+        }
+    }
+
+    /// Kills what is left when the time is over, and ends when nothing is.
+    pub(super) fn go_on_closing(&mut self) {
+        self.reap();
+        let nobody_left = self.execs.values().all(|exec| !exec.is_running())
+            && serve::kill(-1, 0).is_err();
+        let now = now_ms();
+        let Some(closing) = &mut self.closing else {
+            return;
+        };
+        if !nobody_left && !closing.killed && now >= closing.kill_at {
+            closing.killed = true;
+            closing.end_at = now + LAST_MS;
+            let _ = serve::kill(-1, KILL);
+        }
+        if nobody_left || now >= closing.end_at {
+            self.end();
+        }
+    }
+
+    /// Tells everybody, and ends.
+    fn end(&mut self) -> ! {
+        let until = now_ms() + LAST_MS;
+        let (reason, code) = match &self.closing {
+            Some(closing) => (closing.reason, closing.code),
+            None => (StopReason::Requested, 0),
+        };
+        let ids: Vec<u32> = self.execs.keys().copied().collect();
+        for id in ids {
+            self.last_words(id, until);
+        }
+        for id in self.connections.keys().copied().collect::<Vec<_>>() {
+            self.reply(id, 0, &Reply::Closing(reason));
+        }
+        self.flush_all(until);
+        exit_group(code)
+    }
+
+    /// What a command has written, as far as its client takes it, and its result.
+    fn last_words(&mut self, id: u32, until: u64) {
+        let has_output = |agent: &Self| {
+            agent
+                .execs
+                .get(&id)
+                .is_some_and(|exec| exec.outs.iter().any(Option::is_some))
+        };
+        while has_output(self) && now_ms() < until {
+            if let Some(exec) = self.execs.get_mut(&id) {
+                for out in exec.outs.iter_mut().flatten() {
+                    out.end_after_what_is_there();
+                }
+            }
+            self.relay(id, Output::Stdout);
+            self.relay(id, Output::Stderr);
+            if has_output(self) {
+                // The client has to take something before more can be told; nobody waits for one
+                // that does not.
+                break;
+            }
+        }
+        self.end_exec_now(id);
+    }
+}

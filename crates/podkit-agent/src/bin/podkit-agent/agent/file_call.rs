@@ -1,0 +1,333 @@
+//! File calls: a child of the caller's user does the work, the agent passes frames on.
+
+use alloc::vec::Vec;
+
+use podkit_agent::{
+    Failure, FailureKind, FileCall, FrameBuffer, INITIAL_WINDOW_BYTES, MAX_DATA_BYTES, Output,
+    Reply, Request,
+};
+use rustix::fd::{AsFd, AsRawFd, OwnedFd};
+
+use super::{
+    Agent, child,
+    clocks::now_ms,
+    connection::read_some,
+    exec::Owner,
+    input::{Flow, Input},
+    poll::{Source, Wants},
+    requests::failure,
+    start::{is_want, pipe},
+};
+use crate::{
+    files::{self, Job},
+    sys::{
+        container::{clone_process, close_others, exit_group, reset_signals},
+        serve,
+    },
+};
+
+/// Time of a call that names none.
+const TIMEOUT_MS: u64 = 60_000;
+
+/// Time that a child has to end once nobody wants its answer.
+const LINGER_MS: u64 = 2000;
+
+const KILL: i32 = 9;
+
+/// One file call.
+pub(super) struct FileJob {
+    owner: Owner,
+    pub(super) pid: i32,
+    /// Frames of the child; gone at their end.
+    from_child: Option<OwnedFd>,
+    registered: bool,
+    buffer: FrameBuffer,
+    /// Data that the client cannot take yet.
+    held: Vec<u8>,
+    window: u32,
+    input: Option<Input>,
+    pub(super) deadline: u64,
+}
+
+impl Agent {
+    pub(super) fn begin_file(
+        &mut self,
+        connection: u32,
+        stream: u32,
+        call: &FileCall,
+        path: &[u8],
+        user: &[u8],
+        timeout_ms: Option<u64>,
+    ) -> Result<u32, Failure> {
+        if path.is_empty() || path.contains(&0) || user.contains(&0) {
+            let text = "the path is empty, or it or the user has a NUL byte";
+            return Err(failure(FailureKind::InvalidInput, 0, text));
+        }
+        let owner = Owner { connection, stream };
+        self.start_file(owner, call, path, user, timeout_ms)
+            .map_err(|errno| {
+                let kind = if is_want(errno) {
+                    FailureKind::LimitExceeded
+                } else {
+                    FailureKind::Unexpected
+                };
+                failure(kind, errno.raw_os_error(), "start a file call: the kernel refused")
+            })
+    }
+
+    fn start_file(
+        &mut self,
+        owner: Owner,
+        call: &FileCall,
+        path: &[u8],
+        user: &[u8],
+        timeout_ms: Option<u64>,
+    ) -> rustix::io::Result<u32> {
+        let id = self.fresh_id();
+        let (from_child, to_parent) = pipe(true)?;
+        let (to_child, from_parent) = pipe(false)?;
+        let user = if user.is_empty() { &self.config.user } else { user };
+        let job = Job {
+            call,
+            path,
+            user,
+            cwd: &self.config.cwd,
+            from_parent: from_parent.as_fd(),
+            to_parent: to_parent.as_fd(),
+        };
+        let input = match call {
+            FileCall::Write { .. } | FileCall::Append { .. } => {
+                Some(Input::new(to_child, &self.poll, Source::ToFile(id))?)
+            }
+            _ => None,
+        };
+        self.poll.add(&from_child, Source::FromFile(id), Wants::Read)?;
+        let pid = match clone_process(0, None)? {
+            Some(pid) => pid.as_raw_nonzero().get(),
+            None => {
+                reset_signals();
+                if child::enter_groups(&self.config).is_err() {
+                    exit_group(1);
+                }
+                close_others(3, &[from_parent.as_raw_fd(), to_parent.as_raw_fd()]);
+                files::serve(&job)
+            }
+        };
+        self.files.insert(
+            id,
+            FileJob {
+                owner,
+                pid,
+                from_child: Some(from_child),
+                registered: true,
+                buffer: FrameBuffer::new(),
+                held: Vec::new(),
+                window: INITIAL_WINDOW_BYTES,
+                input,
+                deadline: now_ms().saturating_add(timeout_ms.unwrap_or(TIMEOUT_MS)),
+            },
+        );
+        Ok(id)
+    }
+
+    /// Passes on what the child says.
+    pub(super) fn relay_file(&mut self, id: u32) {
+        let mut held_up = false;
+        while self.files.get(&id).is_some_and(|job| job.from_child.is_some()) {
+            if !self.pass_frames(id) {
+                held_up = true;
+                break;
+            }
+            let Some(job) = self.files.get_mut(&id) else {
+                return;
+            };
+            let Some(fd) = &job.from_child else {
+                return;
+            };
+            let mut buffer = alloc::vec![0_u8; MAX_DATA_BYTES];
+            match read_some(fd, &mut buffer) {
+                None => break,
+                Some(0) => {
+                    let text = "the file call ended without an answer";
+                    return self.fail_file(id, failure(FailureKind::Unexpected, 0, text));
+                }
+                Some(count) => job.buffer.push(buffer.get(..count).unwrap_or_default()),
+            }
+        }
+        let Some(job) = self.files.get_mut(&id) else {
+            return;
+        };
+        let Some(fd) = &job.from_child else {
+            return;
+        };
+        if held_up && job.registered {
+            self.poll.remove(fd);
+            job.registered = false;
+        } else if !held_up && !job.registered {
+            job.registered = self.poll.add(fd, Source::FromFile(id), Wants::Read).is_ok();
+        }
+    }
+
+    /// Passes the whole frames on that are there: `false` when the client cannot take more now.
+    fn pass_frames(&mut self, id: u32) -> bool {
+        loop {
+            let Some(job) = self.files.get_mut(&id) else {
+                return true;
+            };
+            let Owner { connection, stream } = job.owner;
+            let room = self.connections.get(&connection).is_some_and(super::Connection::has_room);
+            if !room {
+                return false;
+            }
+            if !job.held.is_empty() {
+                let count = job.held.len().min(job.window as usize);
+                if count == 0 {
+                    return false;
+                }
+                let rest = job.held.split_off(count);
+                let data = core::mem::replace(&mut job.held, rest);
+                job.window -= u32::try_from(count).unwrap_or(job.window);
+                self.reply_data(connection, stream, Output::Stdout, &data);
+                continue;
+            }
+            let reply = match job.buffer.next_frame() {
+                Ok(None) => return true,
+                Ok(Some((kind, 0, payload))) => Reply::decode(kind, payload).map_err(drop),
+                Ok(Some(_)) | Err(_) => Err(()),
+            };
+            match reply {
+                Ok(Reply::Data(Output::Stdout, data)) => job.held = data,
+                Ok(entry @ Reply::Entry { .. }) => self.reply(connection, stream, &entry),
+                Ok(Reply::Done) => return self.end_file_with(id, &Reply::Done),
+                Ok(Reply::Failed(failure)) => {
+                    return self.end_file_with(id, &Reply::Failed(failure));
+                }
+                _ => {
+                    let text = "the file call was disturbed";
+                    let failure = failure(FailureKind::Unexpected, 0, text);
+                    return self.end_file_with(id, &Reply::Failed(failure));
+                }
+            }
+        }
+    }
+
+    fn end_file_with(&mut self, id: u32, reply: &Reply) -> bool {
+        if let Some(job) = self.files.get(&id) {
+            let Owner { connection, stream } = job.owner;
+            self.reply(connection, stream, reply);
+            if let Some(connection) = self.connections.get_mut(&connection) {
+                connection.streams.remove(&stream);
+            }
+        }
+        self.end_file(id);
+        true
+    }
+
+    /// Answers with a failure, whatever the child does.
+    pub(super) fn fail_file(&mut self, id: u32, failure: Failure) {
+        self.end_file_with(id, &Reply::Failed(failure));
+    }
+
+    /// Lets the child go; one that does not end is killed.
+    pub(super) fn end_file(&mut self, id: u32) {
+        let Some(job) = self.files.remove(&id) else {
+            return;
+        };
+        if let (Some(fd), true) = (&job.from_child, job.registered) {
+            self.poll.remove(fd);
+        }
+        if let Some(input) = job.input {
+            input.leave(&self.poll);
+        }
+        // It sees that nobody listens any more, and takes away what it has half written.
+        if job.pid > 0 {
+            self.lingering.push((job.pid, now_ms() + LINGER_MS));
+        }
+    }
+
+    /// The child has ended; what it has said may still be in the pipe.
+    pub(super) fn file_child_ended(&mut self, id: u32) {
+        if let Some(job) = self.files.get_mut(&id) {
+            // Its number may be another's from now on.
+            job.pid = 0;
+        }
+    }
+
+    pub(super) fn end_files_in_time(&mut self, now: u64) {
+        self.lingering.retain(|(pid, until)| {
+            let late = *until <= now;
+            if late {
+                let _ = serve::kill(*pid, KILL);
+            }
+            !late
+        });
+        let late: Vec<u32> = self
+            .files
+            .iter()
+            .filter(|(_, job)| job.deadline <= now)
+            .map(|(id, _)| *id)
+            .collect();
+        for id in late {
+            let text = "the file call took too long";
+            self.fail_file(id, failure(FailureKind::TimedOut, 0, text));
+        }
+    }
+
+    pub(super) fn take_file_input(&mut self, id: u32, data: &[u8]) -> Result<(), ()> {
+        let Some(job) = self.files.get_mut(&id) else {
+            return Ok(());
+        };
+        let Some(input) = &mut job.input else {
+            return Ok(());
+        };
+        let mut frame = Vec::with_capacity(data.len() + 16);
+        Request::Stdin(data.to_vec()).encode(0, &mut frame);
+        input.take_framed(data, &frame)?;
+        self.feed_file(id);
+        Ok(())
+    }
+
+    pub(super) fn end_file_input(&mut self, id: u32) {
+        if let Some(job) = self.files.get_mut(&id)
+            && let Some(input) = &mut job.input
+        {
+            let mut frame = Vec::new();
+            Request::StdinEnd.encode(0, &mut frame);
+            input.take_own(&frame);
+            input.end();
+            self.feed_file(id);
+        }
+    }
+
+    /// The child takes more, or none any more.
+    pub(super) fn feed_file(&mut self, id: u32) {
+        let Some(job) = self.files.get_mut(&id) else {
+            return;
+        };
+        let Owner { connection, stream } = job.owner;
+        let Some(input) = &mut job.input else {
+            return;
+        };
+        let flow = if input.is_idle() {
+            Flow::Broken
+        } else {
+            input.write(&self.poll, Source::ToFile(id), true)
+        };
+        let grant = input.grant(true);
+        if flow != Flow::Open
+            && let Some(input) = job.input.take()
+        {
+            input.leave(&self.poll);
+        }
+        if let (Flow::Open, Some(bytes)) = (flow, grant) {
+            self.reply(connection, stream, &Reply::Credit(bytes));
+        }
+    }
+
+    pub(super) fn grant_file(&mut self, id: u32, bytes: u32) {
+        if let Some(job) = self.files.get_mut(&id) {
+            job.window = job.window.saturating_add(bytes);
+            self.relay_file(id);
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! Children that ended: the agent's own, and orphans of the container.
+
+use alloc::vec::Vec;
+
+use super::{Agent, exec::Hold, tree::Hunt};
+use crate::sys::serve::{self, Ended};
+
+impl Agent {
+    /// Takes all away that have ended.
+    pub(super) fn reap(&mut self) {
+        while let Ok(Some(ended)) = serve::reap(false) {
+            self.child_ended(ended);
+        }
+        let groups = core::mem::take(&mut self.remnant_groups);
+        self.remnant_groups = groups
+            .into_iter()
+            .filter(|id| !self.remove_group_of(*id))
+            .collect();
+    }
+
+    fn child_ended(&mut self, ended: Ended) {
+        let Ended { pid, status, used } = ended;
+        if let Some(at) = self.remnants.iter().position(|remnant| *remnant == pid) {
+            self.remnants.swap_remove(at);
+            if status != 0 {
+                self.orphans.get_or_insert_with(Hunt::default);
+            }
+            return;
+        }
+        if let Some(at) = self.lingering.iter().position(|(child, _)| *child == pid) {
+            self.lingering.swap_remove(at);
+            return;
+        }
+        let commands: Vec<u32> = self
+            .execs
+            .iter()
+            .filter(|(_, exec)| exec.pid == Some(pid) && exec.is_running())
+            .map(|(id, _)| *id)
+            .collect();
+        if let Some(id) = commands.first() {
+            return self.exec_ended(*id, status, used);
+        }
+        let supervised = self.execs.iter().find_map(|(id, exec)| match exec.hold {
+            Hold::Supervisor { pid: own, ended: false, .. } if own == pid => Some(*id),
+            _ => None,
+        });
+        if let Some(id) = supervised {
+            return self.supervisor_ended(id, status);
+        }
+        let file = self.files.iter().find(|(_, job)| job.pid == pid);
+        if let Some(id) = file.map(|(id, _)| *id) {
+            self.file_child_ended(id);
+        }
+    }
+
+    fn supervisor_ended(&mut self, id: u32, status: i32) {
+        // What it has told last is still in the pipe.
+        self.hear_supervisor(id);
+        let Some(exec) = self.execs.get_mut(&id) else {
+            return;
+        };
+        if let Hold::Supervisor { ended, .. } = &mut exec.hold {
+            *ended = true;
+        }
+        // One that ended by itself had nothing left below it.
+        if status != 0 {
+            self.orphans.get_or_insert_with(Hunt::default);
+        }
+        self.settle(id);
+    }
+}

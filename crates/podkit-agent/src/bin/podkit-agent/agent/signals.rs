@@ -1,0 +1,57 @@
+//! Signals to PID 1.
+
+use podkit_agent::StopReason;
+use rustix::io::read;
+
+use super::Agent;
+use crate::sys::serve;
+
+/// HUP, INT, QUIT, USR1, USR2, TERM and CHLD.
+pub(super) const TAKEN: &[u32] = &[1, 2, 3, 10, 12, 15, CHILD];
+
+const CHILD: u32 = 17;
+
+/// Of those, the ones that ask for the end: HUP, INT, QUIT and TERM.
+const ENDING: &[u32] = &[1, 2, 3, 15];
+
+/// Time that programs have to end when the container is stopped from outside.
+const GRACE_MS: u64 = 10_000;
+
+/// Bytes of `struct signalfd_siginfo`.
+const INFO: usize = 128;
+
+impl Agent {
+    pub(super) fn take_signals(&mut self) {
+        let mut infos = [0_u8; INFO * 8];
+        while let Ok(count) = read(&self.signals, &mut infos) {
+            if count == 0 {
+                break;
+            }
+            for info in infos.get(..count).unwrap_or_default().chunks_exact(INFO) {
+                let word = |at: usize| {
+                    let bytes = info.get(at..at + 4)?.try_into().ok()?;
+                    Some(u32::from_ne_bytes(bytes))
+                };
+                // Number at 0, sender at 12: 0 for one that cannot be seen in this pid namespace.
+                // What inner processes send counts for nothing.
+                if let (Some(number), Some(0)) = (word(0), word(12))
+                    && number != CHILD
+                {
+                    self.signal_from_outside(number);
+                }
+            }
+        }
+        self.reap();
+    }
+
+    fn signal_from_outside(&mut self, number: u32) {
+        let main = self.main.and_then(|id| self.execs.get(&id)).and_then(|exec| exec.pid);
+        match main {
+            Some(pid) => {
+                let _ = serve::kill(pid, number.cast_signed());
+            }
+            None if ENDING.contains(&number) => self.close(StopReason::Requested, 0, GRACE_MS),
+            None => {}
+        }
+    }
+}
