@@ -19,8 +19,8 @@ pub struct ConnectOptions {
     /// Where the embedded engine keeps containers and images; `/var/lib/podkit` for root,
     /// `podkit` under `xdg_data_home` for others.
     pub state_dir: Option<PathBuf>,
-    /// Where the embedded engine keeps sockets; `/run/podkit` for root, `podkit` under
-    /// `xdg_runtime_dir` for others.
+    /// Where the embedded engine keeps sockets; `run` under `state_dir` where that is named, else
+    /// `/run/podkit` for root and `podkit` under `xdg_runtime_dir` for others.
     pub run_dir: Option<PathBuf>,
     /// Where the user's programs keep data; `.local/share` under `home` without.
     pub xdg_data_home: Option<PathBuf>,
@@ -35,6 +35,8 @@ impl ConnectOptions {
         Self {
             home: Some(home.to_owned()),
             xdg_data_home: Some(home.join(".local/share")),
+            // Root's own defaults are outside of any home directory.
+            state_dir: Some(home.join(".local/share/podkit")),
             ..Self::default()
         }
     }
@@ -60,10 +62,15 @@ async fn embedded(options: &ConnectOptions) -> Result<BackendRef> {
 }
 
 #[cfg(not(all(feature = "embedded", target_os = "linux")))]
-#[expect(clippy::unused_async, reason = "the same shape with and without the engine")]
+#[expect(
+    clippy::unused_async,
+    reason = "the same shape with and without the engine"
+)]
 async fn embedded(_: &ConnectOptions) -> Result<BackendRef> {
-    Err(Error::unsupported("this podkit was built without the embedded engine")
-        .with_hint("build it for Linux with the feature `embedded`"))
+    Err(
+        Error::unsupported("this podkit was built without the embedded engine")
+            .with_hint("build it for Linux with the feature `embedded`"),
+    )
 }
 
 #[cfg(test)]
@@ -73,8 +80,15 @@ mod tests {
 
     #[tokio::test]
     async fn connect_to_an_unknown_engine_names_the_known_ones() {
-        let error = connect("doker", &ConnectOptions::default()).await.unwrap_err();
+        let error = connect("doker", &ConnectOptions::default())
+            .await
+            .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
-        assert!(error.hint().is_some_and(|hint| hint.contains("embedded, memory")), "{error:?}");
+        assert!(
+            error
+                .hint()
+                .is_some_and(|hint| hint.contains("embedded, memory")),
+            "{error:?}"
+        );
     }
 }
