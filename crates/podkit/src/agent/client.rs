@@ -3,7 +3,7 @@
 use std::{fmt, future::poll_fn, sync::Arc, time::Duration};
 
 use podkit_agent::{
-    AgentStatus, Clocks, ExecSpec, FileCall, MAX_EXEC_BYTES, PROTOCOL_VERSION,
+    AgentStatus, ExecSpec, FileCall, MAX_EXEC_BYTES, PROTOCOL_VERSION,
     PROTOCOL_VERSION_MIN, Request, StopReason, compatible,
 };
 use tokio::{sync::oneshot, task::JoinSet};
@@ -92,11 +92,6 @@ impl AgentClient {
         self.0.greeting.boot_token
     }
 
-    /// Whether trees of processes are killed by the kernel, not by best effort.
-    pub(crate) fn kernel_tree_kill(&self) -> bool {
-        self.0.greeting.kernel_tree_kill
-    }
-
     /// Whether the connection is there.
     pub(crate) fn is_open(&self) -> bool {
         self.connection().is_open()
@@ -145,19 +140,6 @@ impl AgentClient {
     /// Counts as activity and does nothing else.
     pub(crate) async fn touch(&self) -> Result<()> {
         done(&self.connection().ask(&Request::Touch, Wants::Done).await?)
-    }
-
-    /// Sets when the container stops by itself.
-    pub(crate) async fn set_clocks(&self, clocks: Clocks) -> Result<()> {
-        done(&self.connection().ask(&Request::SetClocks(clocks), Wants::Done).await?)
-    }
-
-    /// Whether the agent answers.
-    pub(crate) async fn ping(&self) -> Result<()> {
-        match self.connection().ask(&Request::Ping, Wants::Pong).await? {
-            Answer::Pong => Ok(()),
-            answer => Err(not_done(&answer)),
-        }
     }
 
     /// Ends every exec with `SessionClosed`, gives the rest `grace` to end, and stops the
@@ -355,7 +337,7 @@ fn done(answer: &Answer) -> Result<()> {
 fn not_done(answer: &Answer) -> Error {
     match answer {
         Answer::Failed(failure) => failed(failure),
-        Answer::Pong | Answer::Status(_) | Answer::Done => {
+        Answer::Status(_) | Answer::Done => {
             Error::new(ErrorKind::AgentUnreachable, "the agent's answer fits no question")
         }
     }

@@ -39,13 +39,11 @@ pub(super) struct Greeting {
     pub(super) version: u16,
     pub(super) version_min: u16,
     pub(super) boot_token: [u8; 16],
-    pub(super) kernel_tree_kill: bool,
 }
 
 /// Answer to a question on stream 0.
 #[derive(Debug)]
 pub(super) enum Answer {
-    Pong,
     Status(AgentStatus),
     Done,
     Failed(Failure),
@@ -54,7 +52,6 @@ pub(super) enum Answer {
 /// Which answer a question has, unless it fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wants {
-    Pong,
     Status,
     Done,
 }
@@ -164,7 +161,6 @@ impl Connection {
             if let Some(error) = state.refusal() {
                 return Err(error);
             }
-            state.questions.retain(|question| wants != Wants::Pong || !question.answer.is_closed());
             if state.questions.len() >= MAX_QUESTIONS {
                 let message = format!("{MAX_QUESTIONS} questions to the agent have no answer yet");
                 return Err(Error::new(ErrorKind::LimitExceeded, message));
@@ -390,8 +386,8 @@ impl State {
 
     /// Takes in a message of the connection as a whole.
     fn receive(&mut self, id: u32, reply: Reply) -> Result<(), String> {
-        if let Reply::Hello { version, version_min, boot_token, kernel_tree_kill } = reply {
-            let greeting = Greeting { version, version_min, boot_token, kernel_tree_kill };
+        if let Reply::Hello { version, version_min, boot_token, .. } = reply {
+            let greeting = Greeting { version, version_min, boot_token };
             return match self.greeting.take() {
                 Some(sender) if id == 0 => {
                     // The caller of `connect` may have gone; so does the connection then.
@@ -405,8 +401,8 @@ impl State {
             return Err("the first message was no greeting".to_owned());
         }
         let (wants, answer) = match reply {
-            // An agent that has said nothing for a while sends one unasked.
-            Reply::Pong => (Wants::Pong, Answer::Pong),
+            // The answer to the pulse; an agent that has said nothing for a while sends one unasked.
+            Reply::Pong => return Ok(()),
             Reply::Status(status) => (Wants::Status, Answer::Status(status)),
             Reply::Done => (Wants::Done, Answer::Done),
             Reply::Failed(failure) => return self.receive_failed(failure),
@@ -419,15 +415,13 @@ impl State {
         let found = self.questions.iter().position(|question| question.wants == wants);
         match found.and_then(|index| self.questions.remove(index)) {
             Some(question) => drop(question.answer.send(answer)),
-            None if wants == Wants::Pong => {}
             None => return Err("an answer came that nobody had asked for".to_owned()),
         }
         Ok(())
     }
 
     fn receive_failed(&mut self, failure: Failure) -> Result<(), String> {
-        let found = self.questions.iter().position(|question| question.wants != Wants::Pong);
-        let question = found.and_then(|index| self.questions.remove(index));
+        let question = self.questions.pop_front();
         let question = question.ok_or("an answer came that nobody had asked for")?;
         drop(question.answer.send(Answer::Failed(failure)));
         Ok(())
