@@ -1,0 +1,132 @@
+//! The two pipes between a file call and PID 1.
+
+use alloc::{vec, vec::Vec};
+
+use podkit_agent::{Failure, FileStat, FrameBuffer, MAX_DATA_BYTES, Output, Reply, Request};
+use rustix::{
+    fd::BorrowedFd,
+    io::{Errno, read, write},
+};
+
+/// Frames are gathered up to this size.
+const BATCH_BYTES: usize = 64 * 1024;
+
+/// Why a call ends without an answer, or with which.
+pub(super) enum Stop {
+    /// The answer is this failure.
+    Failed(Failure),
+    /// PID 1 has given the call up, so nobody waits for an answer.
+    CutOff,
+}
+
+impl From<Failure> for Stop {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+/// What a call says to PID 1.
+pub(super) struct Answers<'a> {
+    to: BorrowedFd<'a>,
+    frames: Vec<u8>,
+}
+
+impl<'a> Answers<'a> {
+    pub(super) const fn new(to: BorrowedFd<'a>) -> Self {
+        Self {
+            to,
+            frames: Vec::new(),
+        }
+    }
+
+    /// Sends bytes of a file, and gives the memory back for the next.
+    pub(super) fn data(&mut self, data: Vec<u8>) -> Result<Vec<u8>, Stop> {
+        let reply = Reply::Data(Output::Stdout, data);
+        reply.encode(0, &mut self.frames);
+        self.flush()?;
+        match reply {
+            Reply::Data(_, data) => Ok(data),
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    /// Sends one entry, some time before the end.
+    pub(super) fn entry(&mut self, name: &[u8], stat: FileStat) -> Result<(), Stop> {
+        let name = name.to_vec();
+        Reply::Entry { name, stat }.encode(0, &mut self.frames);
+        if self.frames.len() < BATCH_BYTES {
+            return Ok(());
+        }
+        self.flush()
+    }
+
+    /// Sends the last message.
+    pub(super) fn end(mut self, result: Result<(), Stop>) {
+        match result {
+            Ok(()) => Reply::Done.encode(0, &mut self.frames),
+            Err(Stop::Failed(failure)) => Reply::Failed(failure).encode(0, &mut self.frames),
+            Err(Stop::CutOff) => return,
+        }
+        // When this fails nobody listens any more.
+        let _ = self.flush();
+    }
+
+    fn flush(&mut self) -> Result<(), Stop> {
+        write_all(self.to, &self.frames).map_err(|_| Stop::CutOff)?;
+        self.frames.clear();
+        Ok(())
+    }
+}
+
+/// What PID 1 passes on of the caller's input.
+pub(super) struct Input<'a> {
+    from: BorrowedFd<'a>,
+    frames: FrameBuffer,
+    buffer: Vec<u8>,
+}
+
+impl<'a> Input<'a> {
+    pub(super) fn new(from: BorrowedFd<'a>) -> Self {
+        Self {
+            from,
+            frames: FrameBuffer::new(),
+            buffer: vec![0; MAX_DATA_BYTES],
+        }
+    }
+
+    /// The next bytes; `None` at the end that the caller has said.
+    pub(super) fn next(&mut self) -> Result<Option<Vec<u8>>, Stop> {
+        loop {
+            match self.frames.next_frame() {
+                Ok(None) => {}
+                Ok(Some((kind, _, payload))) => match Request::decode(kind, payload) {
+                    Ok(Request::Stdin(data)) => return Ok(Some(data)),
+                    Ok(Request::StdinEnd) => return Ok(None),
+                    _ => return Err(Stop::CutOff),
+                },
+                Err(_) => return Err(Stop::CutOff),
+            }
+            match read(self.from, &mut self.buffer) {
+                Ok(0) => return Err(Stop::CutOff),
+                Ok(count) => self
+                    .frames
+                    .push(self.buffer.get(..count).unwrap_or_default()),
+                Err(Errno::INTR) => {}
+                Err(_) => return Err(Stop::CutOff),
+            }
+        }
+    }
+}
+
+/// Writes everything to a descriptor that blocks.
+pub(super) fn write_all(to: BorrowedFd<'_>, mut bytes: &[u8]) -> Result<(), Errno> {
+    while !bytes.is_empty() {
+        match write(to, bytes) {
+            Ok(0) => return Err(Errno::IO),
+            Ok(count) => bytes = bytes.get(count..).unwrap_or_default(),
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}
