@@ -14,7 +14,7 @@ root=$(cargo metadata --format-version 1 --no-deps | sed 's/.*"target_directory"
 export CARGO_TARGET_DIR="$root/agent"
 unset CARGO_ENCODED_RUSTFLAGS CARGO_BUILD_RUSTFLAGS
 cargo_home=${CARGO_HOME:-$HOME/.cargo}
-RUSTFLAGS="-C target-feature=+crt-static -C relocation-model=static -C link-self-contained=no"
+RUSTFLAGS="-C target-feature=+crt-static -C relocation-model=static"
 RUSTFLAGS+=" -C link-arg=-nostartfiles -C link-arg=-nostdlib -C link-arg=-static -C link-arg=-no-pie"
 RUSTFLAGS+=" -C link-arg=-Wl,--build-id=none -C link-arg=-Wl,-z,norelro -C link-arg=-Wl,--gc-sections"
 RUSTFLAGS+=" --remap-path-prefix=$PWD=/podkit --remap-path-prefix=$cargo_home=/cargo"

@@ -2,10 +2,8 @@
 
 use alloc::{format, vec::Vec};
 
-use podkit_agent::{
-    Failure, FailureKind,
-    passwd::{Named, find_group, find_user, groups_of, shown, split},
-};
+pub(crate) use podkit_agent::passwd::Identity;
+use podkit_agent::{Failure, FailureKind};
 use rustix::{
     fs::{CWD, FileType, Mode, OFlags, fstat, openat},
     io::{Errno, read},
@@ -16,59 +14,9 @@ use rustix::{
 /// Bytes of `/etc/passwd` and `/etc/group` that are looked at.
 const MOST: usize = 1024 * 1024;
 
-/// Who a command runs as.
-pub(crate) struct Identity {
-    pub(crate) uid: u32,
-    pub(crate) gid: u32,
-    pub(crate) groups: Vec<u32>,
-    /// Empty for a number without an account.
-    pub(crate) name: Vec<u8>,
-    pub(crate) home: Vec<u8>,
-}
-
-fn invalid(message: alloc::string::String) -> Failure {
-    Failure {
-        kind: FailureKind::InvalidInput,
-        errno: 0,
-        message,
-    }
-}
-
 /// Looks a user up: `user`, `uid`, `user:group`, `uid:gid`; root when it is empty.
 pub(crate) fn resolve(spec: &[u8]) -> Result<Identity, Failure> {
-    let spec = if spec.is_empty() { b"0" } else { spec };
-    let (user, group) = split(spec)
-        .ok_or_else(|| invalid(format!("`{}` is not a user, nor USER:GROUP", shown(spec))))?;
-    let accounts = contents("/etc/passwd");
-    let found = find_user(&accounts, &user);
-    let uid = match (&user, &found) {
-        (Named::Id(uid), _) => *uid,
-        (Named::Name(_), Some(found)) => found.uid,
-        (Named::Name(name), None) => {
-            return Err(invalid(format!("there is no user `{}`", shown(name))));
-        }
-    };
-    let lists = contents("/etc/group");
-    let gid = match group {
-        Some(Named::Id(gid)) => gid,
-        Some(Named::Name(name)) => find_group(&lists, name)
-            .ok_or_else(|| invalid(format!("there is no group `{}`", shown(name))))?,
-        None => found.as_ref().map_or(0, |found| found.gid),
-    };
-    let (name, home) = match &found {
-        Some(found) if found.home.is_empty() => (found.name, &b"/"[..]),
-        Some(found) => (found.name, found.home),
-        None if uid == 0 => (&b"root"[..], &b"/root"[..]),
-        None => (&b""[..], &b"/"[..]),
-    };
-    let plain = |bytes: &[u8]| bytes.iter().copied().filter(|byte| *byte != 0).collect();
-    Ok(Identity {
-        uid,
-        gid,
-        groups: groups_of(&lists, name),
-        name: plain(name),
-        home: plain(home),
-    })
+    Identity::resolve(spec, &contents("/etc/passwd"), &contents("/etc/group"))
 }
 
 /// A regular file, up to [`MOST`] bytes; nothing for what is missing or something else. A FIFO in

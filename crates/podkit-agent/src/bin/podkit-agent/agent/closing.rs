@@ -34,7 +34,6 @@ pub(super) struct Closing {
     code: u8,
     /// When what is left is killed.
     kill_at: u64,
-    killed: bool,
     /// When this ends, whatever is left; the kernel kills that with PID 1.
     end_at: u64,
 }
@@ -63,13 +62,24 @@ impl Agent {
             reason,
             code,
             kill_at,
-            killed: false,
             end_at: u64::MAX,
         });
-        let _ = serve::kill(-1, TERM);
+        self.signal_everybody(TERM);
         // What is stopped cannot end otherwise.
-        let _ = serve::kill(-1, CONTINUE);
+        self.signal_everybody(CONTINUE);
         self.go_on_closing();
+    }
+
+    /// Signals every process; clients inside, which another engine has started, still have to hear
+    /// of the end.
+    fn signal_everybody(&self, signal: i32) {
+        if self.connections.values().all(|connection| connection.peer == 0) {
+            let _ = serve::kill(-1, signal);
+            return;
+        }
+        for pid in self.everybody() {
+            let _ = serve::kill(pid, signal);
+        }
     }
 
     fn leave_mark(&self, reason: StopReason, code: u8) {
@@ -83,17 +93,20 @@ impl Agent {
     pub(super) fn go_on_closing(&mut self) {
         self.reap();
         let nobody_left = self.execs.values().all(|exec| !exec.is_running())
-            && serve::kill(-1, 0).is_err();
+            && self.everybody().is_empty();
         let now = now_ms();
         let Some(closing) = &mut self.closing else {
             return;
         };
-        if !nobody_left && !closing.killed && now >= closing.kill_at {
-            closing.killed = true;
+        let kill = !nobody_left && now >= closing.kill_at;
+        if kill && closing.end_at == u64::MAX {
             closing.end_at = now + LAST_MS;
-            let _ = serve::kill(-1, KILL);
         }
-        if nobody_left || now >= closing.end_at {
+        let over = nobody_left || now >= closing.end_at;
+        if kill {
+            self.signal_everybody(KILL);
+        }
+        if over {
             self.end();
         }
     }
@@ -113,6 +126,7 @@ impl Agent {
             self.reply(id, 0, &Reply::Closing(reason));
         }
         self.flush_all(until);
+        self.see_clients_out(until);
         exit_group(code)
     }
 

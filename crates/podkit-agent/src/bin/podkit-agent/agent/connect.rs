@@ -12,7 +12,7 @@ use rustix::{
 };
 
 use super::init::SOCKET;
-use crate::sys::{container::exit_group, serve::standard};
+use crate::sys::{container::exit_group, serve::{block_signals, standard}};
 
 /// Bytes that are passed on at once.
 const BUFFER: usize = 64 * 1024;
@@ -21,6 +21,8 @@ const BUFFER: usize = 64 * 1024;
 pub(crate) fn run() -> ! {
     // Before a byte is read: nothing inside may look at what passes.
     let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    // What ends the container's programs must not end the way on which its end is told.
+    block_signals();
     let opened = socket_with(
         AddressFamily::UNIX,
         SocketType::STREAM,

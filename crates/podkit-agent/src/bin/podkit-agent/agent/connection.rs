@@ -36,6 +36,8 @@ pub(super) enum Stream {
 /// One client's connection.
 pub(super) struct Connection {
     socket: OwnedFd,
+    /// The process at its other end, as seen here: 0 for one outside of the container.
+    pub(super) peer: i32,
     input: FrameBuffer,
     output: Vec<u8>,
     /// Bytes of `output` that are sent.
@@ -49,10 +51,11 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    fn new(socket: OwnedFd) -> Self {
+    fn new(socket: OwnedFd, peer: i32) -> Self {
         let now = now_ms();
         Self {
             socket,
+            peer,
             input: FrameBuffer::new(),
             output: Vec::new(),
             sent: 0,
@@ -122,18 +125,20 @@ impl Agent {
                 // Out of descriptors: those who wait get in when others leave.
                 Err(_) => return,
             };
-            let peer = serve::peer(socket.as_fd());
-            let may = match (peer, listener.inside) {
-                (Ok(peer), true) => init::was_started_by_the_engine(&self.processes, peer),
-                (Ok(peer), false) => peer.pid == 0,
-                (Err(_), _) => false,
+            let Ok(peer) = serve::peer(socket.as_fd()) else {
+                continue;
+            };
+            let may = if listener.inside {
+                init::was_started_by_the_engine(&self.processes, peer)
+            } else {
+                peer.pid == 0
             };
             if !may || self.connections.len() >= MAX_CONNECTIONS {
                 continue;
             }
             let id = self.fresh_id();
             if self.poll.add(&socket, Source::Connection(id), Wants::Read).is_ok() {
-                self.connections.insert(id, Connection::new(socket));
+                self.connections.insert(id, Connection::new(socket, peer.pid));
             }
         }
     }
@@ -287,6 +292,39 @@ impl Agent {
                 tv_nsec: i64::try_from(left.min(100) * 1_000_000).unwrap_or(0),
             };
             let _ = poll(&mut fds, Some(&timeout));
+        }
+    }
+}
+
+impl Agent {
+    /// Lets clients inside pass on what they got, at most until `until`: they would be killed with
+    /// PID 1.
+    pub(super) fn see_clients_out(&mut self, until: u64) {
+        use rustix::{
+            event::{PollFd, PollFlags, Timespec, poll},
+            net::{Shutdown, shutdown},
+        };
+        self.connections.retain(|_, connection| connection.peer != 0);
+        for connection in self.connections.values() {
+            let _ = shutdown(&connection.socket, Shutdown::Write);
+        }
+        let mut byte = [0_u8; 4096];
+        while !self.connections.is_empty() && now_ms() < until {
+            let mut fds: Vec<PollFd<'_>> = self
+                .connections
+                .values()
+                .map(|connection| PollFd::new(&connection.socket, PollFlags::IN))
+                .collect();
+            let timeout = Timespec {
+                tv_sec: 0,
+                tv_nsec: 50_000_000,
+            };
+            let _ = poll(&mut fds, Some(&timeout));
+            drop(fds);
+            self.connections.retain(|_, connection| {
+                let got = recv(&connection.socket, &mut byte, RecvFlags::DONTWAIT);
+                matches!(got, Ok((_, 1..)) | Err(Errno::AGAIN | Errno::INTR))
+            });
         }
     }
 }

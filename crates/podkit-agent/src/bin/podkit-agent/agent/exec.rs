@@ -259,6 +259,9 @@ impl Agent {
         exec.ended = Some((status, used));
         exec.ended_us = now_us();
         exec.drain_until = Some(now_ms() + DRAIN_MS);
+        if matches!(exec.hold, Hold::Supervisor { ended: true, .. }) {
+            self.orphans.get_or_insert_with(Hunt::default);
+        }
         if !exec.passive {
             self.clocks.touch();
         }

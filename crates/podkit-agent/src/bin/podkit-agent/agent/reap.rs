@@ -2,7 +2,11 @@
 
 use alloc::vec::Vec;
 
-use super::{Agent, exec::Hold, tree::Hunt};
+use super::{
+    Agent,
+    exec::Hold,
+    tree::{Hunt, Stat},
+};
 use crate::sys::serve::{self, Ended};
 
 impl Agent {
@@ -53,6 +57,8 @@ impl Agent {
         }
     }
 
+    /// A supervisor that was killed leaves its processes to PID 1. They are its command's still, and
+    /// end with it: at its deadline, when it is given up, or when it ends.
     fn supervisor_ended(&mut self, id: u32, status: i32) {
         // What it has told last is still in the pipe.
         self.hear_supervisor(id);
@@ -62,10 +68,21 @@ impl Agent {
         if let Hold::Supervisor { ended, .. } = &mut exec.hold {
             *ended = true;
         }
-        // One that ended by itself had nothing left below it.
-        if status != 0 {
-            self.orphans.get_or_insert_with(Hunt::default);
+        let (running, pid) = (exec.is_running(), exec.pid);
+        if !running {
+            // One that ended by itself had nothing left below it.
+            if status != 0 {
+                self.orphans.get_or_insert_with(Hunt::default);
+            }
+            return self.settle(id);
+        }
+        // It may have taken the command's status with it.
+        if pid.is_none_or(|pid| Stat::of(&self.processes, pid).is_none()) {
+            self.exec_ended(id, KILLED, serve::Used::default());
         }
         self.settle(id);
     }
 }
+
+/// A status of `wait`: ended by SIGKILL.
+const KILLED: i32 = 9;

@@ -192,18 +192,13 @@ impl Agent {
             return;
         }
         self.reap();
-        // Those whose status their supervisor took with it.
-        let lost: Vec<u32> = self
-            .execs
-            .iter()
-            .filter(|(_, exec)| {
-                exec.is_running() && matches!(exec.hold, Hold::Supervisor { ended: true, .. })
-            })
-            .map(|(id, _)| *id)
-            .collect();
-        for id in lost {
-            self.exec_ended(id, KILL, serve::Used::default());
-        }
+    }
+
+    /// Every process but this one and those that clients came by.
+    pub(super) fn everybody(&self) -> Vec<i32> {
+        let peers: BTreeSet<i32> = self.connections.values().map(|one| one.peer).collect();
+        let all = self.processes().into_iter().map(|process| process.pid);
+        all.filter(|pid| !peers.contains(pid)).collect()
     }
 
     /// Every process of a command.
