@@ -268,10 +268,10 @@ fn attempt_in(
 }
 
 fn kept_path(runtime: &Runtime) -> PathBuf {
-    runtime
-        .store
-        .run_dir()
-        .join(format!("{}facts.json", runtime.store.key_prefix()))
+    runtime.store.run_dir().join(format!(
+        "facts-{}.json",
+        runtime.store.key_prefix().trim_end_matches('-')
+    ))
 }
 
 /// Names everything that the facts depend on and that may change while the machine runs.
