@@ -48,6 +48,8 @@ pub(super) struct Opening<'a> {
     afresh: bool,
     starts: u32,
     unreachable: u32,
+    /// When this opening first tried to reach the agent.
+    reaching_since: Option<Instant>,
     settling_since: Option<Instant>,
 }
 
@@ -72,6 +74,7 @@ impl<'a> Opening<'a> {
             afresh: false,
             starts: 0,
             unreachable: 0,
+            reaching_since: None,
             settling_since: None,
         }
     }
@@ -350,15 +353,16 @@ impl<'a> Opening<'a> {
         spec: SessionSpec,
     ) -> Result<Round> {
         let containers = self.manager.containers();
-        let begin = Instant::now();
+        // One deadline for all rounds: a caller is told within it, however the agent is silent.
+        let begin = *self.reaching_since.get_or_insert_with(Instant::now);
         let client = match containers.client(id, seen).await {
             Ok(client) => client,
             // Killed while it was being connected to, or an agent that is gone: the next round
-            // tells. One that is silent for the whole deadline is not asked again.
+            // tells. One that is silent is not asked again.
             Err(error)
                 if error.kind() == ErrorKind::AgentUnreachable
                     && self.unreachable < UNREACHABLE
-                    && begin.elapsed() < containers.deadlines().connect =>
+                    && begin.elapsed() < containers.deadlines().connect / 5 =>
             {
                 self.unreachable += 1;
                 return Ok(Round::Wait);
