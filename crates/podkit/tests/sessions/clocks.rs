@@ -58,7 +58,7 @@ async fn gc_counts_a_running_command_as_activity() {
     let idle = GcOptions::new().with_idle(Duration::ZERO);
     let report = engine.podkit().await.gc(idle).await.unwrap();
     assert_eq!((report.removed.len(), report.kept), (0, 1));
-    handle.kill();
+    handle.kill().await.unwrap();
     let _ended = handle.wait().await.unwrap();
 }
 
