@@ -160,7 +160,13 @@ fn listen(store: &Store, key: &str) -> Result<UnixListener> {
         other => other.context(|| format!("remove `{}`", path.display()))?,
     }
     let directory = open_directory(&directory)?;
-    UnixListener::bind(short_path(&directory)).context(|| format!("make `{}`", path.display()))
+    let make = || -> std::io::Result<UnixListener> {
+        let listener = UnixListener::bind(short_path(&directory))?;
+        // The agent takes callers until there is none, and must not wait for the next one.
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    };
+    make().context(|| format!("make `{}`", path.display()))
 }
 
 /// Connects to the agent; `None` when nobody listens.
