@@ -29,6 +29,7 @@ use podkit_agent::Clocks;
 use rustix::{
     fd::OwnedFd,
     fs::{CWD, Mode, OFlags, openat},
+    io::ioctl_fionbio,
     process::{DumpableBehavior, set_dumpable_behavior},
 };
 
@@ -125,6 +126,8 @@ impl Agent {
         let poll = Poll::new()?;
         poll.add(&signals, Source::Signals, Wants::Read)?;
         if let Some(listener) = &config.listener {
+            // Whoever made it may have wanted to wait; this one never does.
+            ioctl_fionbio(&listener.socket, true)?;
             poll.add(&listener.socket, Source::Listener, Wants::Read)?;
         }
         let log = config.output.take().map(Log::new);

@@ -33,7 +33,8 @@ impl Channel {
         let mut descriptors = Vec::new();
         let mut bytes = vec![0_u8; 64 * 1024];
         loop {
-            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
+            let mut space =
+                [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
             let mut ancillary = RecvAncillaryBuffer::new(&mut space);
             let message = recvmsg(
                 control(),

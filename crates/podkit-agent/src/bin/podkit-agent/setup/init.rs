@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use podkit_agent::plan::{ContainerPlan, ProbePlan, Report};
 use rustix::{
-    event::{PollFd, PollFlags, poll},
+    event::{PollFd, PollFlags, Timespec, poll},
     fd::{AsFd, AsRawFd, OwnedFd},
     fs::{CWD, Mode, OFlags, openat},
     io::{Errno, fcntl_dupfd_cloexec, read},
@@ -13,8 +13,18 @@ use rustix::{
     system::sethostname,
 };
 
-use super::{Result, Step, channel::Channel, harden, layers, layers::{Built, Loose}, maps, process::at, root};
-use crate::sys::container::{close_others, control, exit_group, raise_loopback, replace_standard_streams, unshare_cgroup};
+use super::{
+    Result, Step,
+    channel::Channel,
+    harden, layers,
+    layers::{Built, Loose},
+    maps, overlay,
+    process::at,
+    root,
+};
+use crate::sys::container::{
+    close_others, control, exit_group, raise_loopback, replace_standard_streams, unshare_cgroup,
+};
 
 /// What PID 1 is born with.
 pub(super) struct Birth {
@@ -106,13 +116,24 @@ fn wait_for_helper(birth: &Birth, message: &mut [u8]) -> Result<usize> {
             Ok(_) | Err(Errno::INTR) => {}
             Err(errno) => return Err(errno).step("wait for the helper"),
         }
-        if fds[0].revents().contains(PollFlags::IN) {
+        let ended = !fds[1].revents().is_empty();
+        // A helper that has ended may have said all just before.
+        if fds[0].revents().contains(PollFlags::IN) || (ended && has_input(&birth.hear)) {
             return read(&birth.hear, message).step("hear from the helper");
         }
-        if !fds[1].revents().is_empty() || !fds[2].revents().is_empty() {
+        if ended || !fds[2].revents().is_empty() {
             exit_group(0);
         }
     }
+}
+
+fn has_input(pipe: &OwnedFd) -> bool {
+    let mut fds = [PollFd::new(pipe, PollFlags::IN)];
+    let now = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    poll(&mut fds, Some(&now)).is_ok() && fds[0].revents().contains(PollFlags::IN)
 }
 
 /// Keeps the descriptors that the agent works with, and closes all others.
@@ -183,7 +204,7 @@ pub(super) fn probe(plan: &ProbePlan) -> Result<()> {
     maps::become_root(plan.maps.deny_setgroups)?;
     layers::file_system("proc", &[], 0)?;
     match writable {
-        Some(writable) => layers::probe_overlay(&writable),
+        Some(writable) => overlay::probe(&plan.overlay, writable),
         None => Ok(()),
     }
 }

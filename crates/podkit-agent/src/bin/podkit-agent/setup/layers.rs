@@ -5,18 +5,18 @@
 
 use alloc::vec::Vec;
 
-use podkit_agent::plan::{ContainerPlan, IdMaps, MountPlan, RootPlan};
+use podkit_agent::plan::{ContainerPlan, IdMaps, MountPlan};
 use rustix::{
     fd::{AsFd, BorrowedFd, OwnedFd, RawFd},
-    fs::{AtFlags, CWD, Mode, OFlags, mkdirat, openat, statat},
+    fs::{AtFlags, CWD, Mode, OFlags, openat, statat},
     io::Errno,
     mount::{
-        FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_fd,
-        fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, open_tree,
+        FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create,
+        fsconfig_set_string, fsmount, fsopen, open_tree,
     },
 };
 
-use super::{Failed, Result, Step, maps, process::raw, text};
+use super::{Failed, Result, Step, maps, overlay, process::raw, text};
 use crate::sys::container::{adopt, attribute, set_mount_attributes};
 
 /// Devices that every container has.
@@ -87,6 +87,8 @@ pub(super) struct Loose {
     devices: Vec<OwnedFd>,
     sys: Option<OwnedFd>,
     binds: Vec<OwnedFd>,
+    /// Whether this process is outside of the container.
+    outside: bool,
 }
 
 impl Loose {
@@ -126,17 +128,19 @@ impl Loose {
                 Some(host_sys(userns.is_none())?)
             },
             binds,
+            outside: userns.is_some(),
         })
     }
 
     /// Makes the root out of the layers.
     pub(super) fn assemble(self, plan: &ContainerPlan) -> Result<Built> {
-        let (root, volatile_root) = build_root(
-            &plan.root,
-            &self.lowers,
-            &self.writable,
-            plan.no_new_privileges,
-        )?;
+        let flags = if plan.no_new_privileges {
+            MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV
+        } else {
+            MountAttrFlags::MOUNT_ATTR_NODEV
+        };
+        let (root, volatile_root) =
+            overlay::build(&plan.root, &self.lowers, self.writable, flags, self.outside)?;
         Ok(Built {
             root,
             volatile_root,
@@ -149,9 +153,8 @@ impl Loose {
 
 fn host_sys(recursive: bool) -> Result<OwnedFd> {
     let mount = detach(b"/sys", recursive)?;
-    let set =
-        attribute::READ_ONLY | attribute::NO_SUID | attribute::NO_DEV | attribute::NO_EXEC;
-    set_mount_attributes(mount.as_fd(), set, None, recursive).step("make /sys read-only")?;
+    let set = attribute::READ_ONLY | attribute::NO_SUID | attribute::NO_DEV | attribute::NO_EXEC;
+    set_mount_attributes(mount.as_fd(), set, None, true).step("make /sys read-only")?;
     Ok(mount)
 }
 
@@ -198,75 +201,18 @@ fn build_bind(mount: &MountPlan, maps: &IdMaps, privileged: bool) -> Result<Owne
         set |= attribute::NO_EXEC;
     }
     let userns = match owner {
-        Some(owner) if privileged => {
-            Some(maps::namespace_with(&maps::owner_maps(maps, *owner))?)
-        }
+        Some(owner) if privileged => Some(maps::namespace_with(&maps::owner_maps(maps, *owner))?),
         _ => None,
     };
     set_mount_attributes(
         detached.as_fd(),
         set,
         userns.as_ref().map(AsFd::as_fd),
-        *recursive || !privileged,
+        // Whatever came with it, wanted or not.
+        true,
     )
     .step(alloc::format!("set the attributes of {}", text(source)))?;
     Ok(detached)
-}
-
-/// The root: an overlay on the layers.
-fn build_root(
-    plan: &RootPlan,
-    lowers: &[OwnedFd],
-    writable: &OwnedFd,
-    no_new_privileges: bool,
-) -> Result<(OwnedFd, bool)> {
-    let flags = if no_new_privileges {
-        MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV
-    } else {
-        MountAttrFlags::MOUNT_ATTR_NODEV
-    };
-    let upper = make_directory(writable, "upper")?;
-    let work = make_directory(writable, "work")?;
-    match overlay(plan, lowers, &upper, &work, flags) {
-        Ok(root) => Ok((root, false)),
-        // The directory's file system cannot be an upper: overlay itself, NFS.
-        Err(Failed {
-            errno: EINVAL | EOPNOTSUPP,
-            ..
-        }) if plan.fallback_bytes > 0 => {
-            let memory = tmpfs(plan.fallback_bytes, 0o755)?;
-            let upper = make_directory(&memory, "upper")?;
-            let work = make_directory(&memory, "work")?;
-            Ok((overlay(plan, lowers, &upper, &work, flags)?, true))
-        }
-        Err(failed) => Err(failed),
-    }
-}
-
-const EINVAL: i32 = 22;
-const EOPNOTSUPP: i32 = 95;
-
-fn overlay(
-    plan: &RootPlan,
-    lowers: &[OwnedFd],
-    upper: &OwnedFd,
-    work: &OwnedFd,
-    flags: MountAttrFlags,
-) -> Result<OwnedFd> {
-    let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).step("use overlay")?;
-    let configure = || {
-        for lower in lowers {
-            fsconfig_set_fd(&context, "lowerdir+", lower)?;
-        }
-        fsconfig_set_fd(&context, "upperdir", upper)?;
-        fsconfig_set_fd(&context, "workdir", work)?;
-        if plan.userxattr {
-            fsconfig_set_flag(&context, "userxattr")?;
-        }
-        fsconfig_create(&context)?;
-        fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, flags)
-    };
-    configure().step("mount the overlay root")
 }
 
 /// A tmpfs in no tree.
@@ -306,30 +252,4 @@ pub(super) fn open_directory(path: &[u8]) -> Result<OwnedFd> {
         Mode::empty(),
     )
     .step(alloc::format!("open {}", text(path)))
-}
-
-fn make_directory(parent: &OwnedFd, name: &str) -> Result<OwnedFd> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let open = || openat(parent, name, flags, Mode::empty());
-    match open() {
-        Err(Errno::NOENT) => {
-            mkdirat(parent, name, Mode::from_raw_mode(0o755))
-                .step(alloc::format!("make the {name} directory"))?;
-            open()
-        }
-        other => other,
-    }
-    .step(alloc::format!("open the {name} directory"))
-}
-
-/// An overlay of empty directories, as a probe tries it.
-pub(super) fn probe_overlay(writable: &OwnedFd) -> Result<()> {
-    let lower = make_directory(writable, "lower")?;
-    let upper = make_directory(writable, "upper")?;
-    let work = make_directory(writable, "work")?;
-    let plan = RootPlan {
-        userxattr: true,
-        ..RootPlan::default()
-    };
-    overlay(&plan, &[lower], &upper, &work, MountAttrFlags::empty()).map(drop)
 }

@@ -38,12 +38,7 @@ fn lines(ranges: &[IdRange]) -> Vec<u8> {
 }
 
 pub(super) fn write_file(path: &str, bytes: &[u8]) -> core::result::Result<(), Errno> {
-    let file = openat(
-        CWD,
-        path,
-        OFlags::WRONLY | OFlags::CLOEXEC,
-        Mode::empty(),
-    )?;
+    let file = openat(CWD, path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
     let written = write(&file, bytes)?;
     if written == bytes.len() {
         Ok(())

@@ -5,7 +5,7 @@
 //! goes on from there without another exec: it puts the root in place, gives up its privileges,
 //! waits for the engine's commit and becomes the agent.
 
-use alloc::{format, string::String};
+use alloc::{format, string::String, vec::Vec};
 use core::fmt;
 
 use podkit_agent::plan::{Plan, Report};
@@ -16,7 +16,9 @@ mod harden;
 mod init;
 mod layers;
 mod maps;
+mod overlay;
 mod process;
+mod remove;
 mod root;
 mod tree;
 
@@ -45,6 +47,31 @@ impl<T> Step<T> for core::result::Result<T, Errno> {
     }
 }
 
+/// What a child that tried something writes to a pipe: nothing at all would be a child that died.
+fn answer(result: Result<()>) -> Vec<u8> {
+    let mut message = Vec::new();
+    match result {
+        Ok(()) => message.extend_from_slice(&0_i32.to_le_bytes()),
+        Err(failed) => {
+            message.extend_from_slice(&failed.errno.to_le_bytes());
+            message.extend_from_slice(failed.step.as_bytes());
+        }
+    }
+    message
+}
+
+/// The other end of [`answer`].
+fn take_answer(message: &[u8]) -> Result<()> {
+    match message.split_first_chunk() {
+        Some((_, [])) => Ok(()),
+        Some((errno, step)) => Err(Failed {
+            step: text(step),
+            errno: i32::from_le_bytes(*errno),
+        }),
+        None => Err(Errno::PIPE).step("hear from the helper's child"),
+    }
+}
+
 fn text(path: &[u8]) -> String {
     String::from_utf8_lossy(path).into_owned()
 }
@@ -54,11 +81,13 @@ pub(crate) fn run() -> ! {
     // Executed from a descriptor its name would be a number.
     let _ = rustix::thread::set_name(c"podkit-agent");
     let mut channel = Channel::new();
-    let result = channel.receive().and_then(|(plan, descriptors)| match plan {
-        Plan::Container(plan) => process::make(*plan, descriptors, &mut channel),
-        Plan::Tree(plan) => tree::work(&plan),
-        Plan::Probe(plan) => process::probe(&plan),
-    });
+    let result = channel
+        .receive()
+        .and_then(|(plan, descriptors)| match plan {
+            Plan::Container(plan) => process::make(*plan, descriptors, &mut channel),
+            Plan::Tree(plan) => tree::work(&plan),
+            Plan::Probe(plan) => process::probe(&plan),
+        });
     finish(&mut channel, result)
 }
 

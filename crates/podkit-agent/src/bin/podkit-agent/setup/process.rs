@@ -178,13 +178,7 @@ pub(super) fn probe(plan: &ProbePlan) -> Result<()> {
     let Some(child) = child else {
         drop((tell, result));
         let _ = read(&hear, &mut [0_u8]);
-        let failed = init::probe(plan).err();
-        let mut message = Vec::new();
-        if let Some(failed) = failed {
-            message.extend_from_slice(&failed.errno.to_le_bytes());
-            message.extend_from_slice(failed.step.as_bytes());
-        }
-        let _ = write(&told, &message);
+        let _ = write(&told, &super::answer(init::probe(plan)));
         exit_group(0);
     };
     drop(told);
@@ -194,13 +188,7 @@ pub(super) fn probe(plan: &ProbePlan) -> Result<()> {
     let tried = match mapped {
         Ok(()) => {
             let length = read(&result, &mut message).unwrap_or(0);
-            match message.get(..length).and_then(|m| m.split_first_chunk()) {
-                Some((errno, step)) => Err(super::Failed {
-                    step: super::text(step),
-                    errno: i32::from_le_bytes(*errno),
-                }),
-                None => Ok(()),
-            }
+            super::take_answer(message.get(..length).unwrap_or_default())
         }
         failed => failed,
     };

@@ -5,7 +5,7 @@ use alloc::{format, vec::Vec};
 use podkit_agent::plan::{ContainerPlan, MountPlan};
 use rustix::{
     fd::{AsFd, BorrowedFd, OwnedFd},
-    fs::{CWD, Mode, OFlags, ResolveFlags, mkdirat, openat, openat2, symlinkat},
+    fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, mkdirat, openat, openat2, symlinkat, unlinkat},
     io::{Errno, write},
     mount::{
         MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount_change,
@@ -69,7 +69,7 @@ pub(super) fn enter(plan: &ContainerPlan, built: &Built) -> Result<()> {
 }
 
 /// Moves a mount that is in no tree onto a place in ours.
-fn attach(mount: &OwnedFd, target: BorrowedFd<'_>) -> core::result::Result<(), Errno> {
+pub(super) fn attach(mount: &OwnedFd, target: BorrowedFd<'_>) -> core::result::Result<(), Errno> {
     move_mount(
         mount,
         c"",
@@ -79,11 +79,7 @@ fn attach(mount: &OwnedFd, target: BorrowedFd<'_>) -> core::result::Result<(), E
     )
 }
 
-fn mount_kernel(
-    plan: &ContainerPlan,
-    built: &Built,
-    root: BorrowedFd<'_>,
-) -> Result<Vec<OwnedFd>> {
+fn mount_kernel(plan: &ContainerPlan, built: &Built, root: BorrowedFd<'_>) -> Result<Vec<OwnedFd>> {
     const QUIET: u64 = attribute::NO_DEV | attribute::NO_EXEC;
     let proc = file_system("proc", &[], QUIET)?;
     attach(&proc, directory(root, b"/proc")?.as_fd()).step("mount /proc")?;
@@ -108,12 +104,7 @@ fn open_limits(plan: &ContainerPlan, proc: &OwnedFd) -> Result<Vec<OwnedFd>> {
     if plan.capabilities & CAP_SYS_ADMIN == 0 {
         for kind in ["user", "mnt", "net", "pid", "uts", "ipc", "cgroup", "time"] {
             let path = format!("sys/user/max_{kind}_namespaces");
-            match openat(
-                proc,
-                path,
-                OFlags::WRONLY | OFlags::CLOEXEC,
-                Mode::empty(),
-            ) {
+            match openat(proc, path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()) {
                 Ok(file) => files.push(file),
                 // Kernels before 5.6 have no time namespaces.
                 Err(Errno::NOENT) => {}
@@ -147,9 +138,11 @@ fn mount_devices(plan: &ContainerPlan, built: &Built, root: BorrowedFd<'_>) -> R
         symlinkat(target, dev, name).step(format!("make /dev/{name}"))?;
     }
     // Group 5 is tty; where there is only one id, terminals belong to that one.
-    let has_tty = plan.maps.gids.iter().any(|range| {
-        range.inside <= 5 && 5 - range.inside < range.count
-    });
+    let has_tty = plan
+        .maps
+        .gids
+        .iter()
+        .any(|range| range.inside <= 5 && 5 - range.inside < range.count);
     let mut options = Vec::from([("ptmxmode", "0666"), ("mode", "0620")]);
     if has_tty {
         options.push(("gid", "5"));
@@ -199,20 +192,35 @@ fn write_files(plan: &ContainerPlan, root: BorrowedFd<'_>) -> Result<()> {
     }
     for one in &plan.files {
         let path = text(&one.path);
-        let file = openat2(
-            root,
-            one.path.as_slice(),
-            OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC,
-            Mode::from_raw_mode(0o644),
-            ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS,
-        )
-        .step(format!("make {path}"))?;
+        let file = open_new(root, &one.path).step(format!("make {path}"))?;
         let written = write(&file, &one.bytes).step(format!("write {path}"))?;
         if written != one.bytes.len() {
             return Err(Errno::NOSPC).step(format!("write {path}"));
         }
     }
     Ok(())
+}
+
+/// Opens an empty file in place of whatever the image has there, which may be a link or a FIFO.
+fn open_new(root: BorrowedFd<'_>, path: &[u8]) -> core::result::Result<OwnedFd, Errno> {
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mode = Mode::from_raw_mode(0o644);
+    let first = openat2(
+        root,
+        path,
+        flags | OFlags::TRUNC | OFlags::NONBLOCK,
+        mode,
+        resolve,
+    );
+    if !matches!(first, Err(Errno::LOOP | Errno::NXIO | Errno::ACCESS)) {
+        return first;
+    }
+    let (parent, name) = split(path);
+    let above = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let parent = openat2(root, parent, above, Mode::empty(), resolve)?;
+    unlinkat(&parent, name, AtFlags::empty())?;
+    openat(&parent, name, flags | OFlags::EXCL, mode)
 }
 
 /// Hides what could tell of the host, and makes read-only what could change it.
@@ -261,7 +269,13 @@ fn copy_of(mount: BorrowedFd<'_>) -> core::result::Result<OwnedFd, Errno> {
 fn existing(root: BorrowedFd<'_>, path: &[u8]) -> Result<Option<(OwnedFd, bool)>> {
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
     let flags = OFlags::PATH | OFlags::CLOEXEC;
-    let directory = openat2(root, path, flags | OFlags::DIRECTORY, Mode::empty(), resolve);
+    let directory = openat2(
+        root,
+        path,
+        flags | OFlags::DIRECTORY,
+        Mode::empty(),
+        resolve,
+    );
     match directory {
         Ok(fd) => Ok(Some((fd, true))),
         Err(Errno::NOTDIR) => openat2(root, path, flags, Mode::empty(), resolve)
@@ -330,7 +344,10 @@ fn file_in(
 
 /// Parent and last name of a path; `/` for the parent of a plain name.
 pub(super) fn split(path: &[u8]) -> (&[u8], &[u8]) {
-    let end = path.iter().rposition(|byte| *byte != b'/').map_or(0, |at| at + 1);
+    let end = path
+        .iter()
+        .rposition(|byte| *byte != b'/')
+        .map_or(0, |at| at + 1);
     let path = path.get(..end).unwrap_or_default();
     match path.iter().rposition(|byte| *byte == b'/') {
         Some(0) => (b"/", path.get(1..).unwrap_or_default()),

@@ -7,18 +7,18 @@ use rustix::{
     fd::{AsFd, BorrowedFd, OwnedFd},
     fs::{
         AtFlags, CWD, FileType, Mode, OFlags, RawDir, fchmod, mkdirat, openat, readlinkat, statat,
-        symlinkat, unlinkat,
+        symlinkat,
     },
     io::{Errno, read, write},
     pipe::{PipeFlags, pipe_with},
     process::{WaitOptions, waitpid},
 };
 
-use super::{Failed, Result, Step, maps, text};
+use super::{Result, Step, maps, remove, text};
 use crate::sys::container::{clone, clone_process, exit_group};
 
-/// Deepest tree that is worked on; deeper ones are an error, not a stack overflow.
-const MAX_DEPTH: u32 = 2048;
+/// Deepest tree that is copied: each level holds two descriptors open.
+const MAX_DEPTH: u32 = 400;
 
 const DIRECTORY: OFlags = OFlags::RDONLY
     .union(OFlags::DIRECTORY)
@@ -39,15 +39,7 @@ pub(super) fn work(plan: &TreePlan) -> Result<()> {
         let done = open_parents(plan)
             .and_then(|parents| maps::become_root(plan.maps.deny_setgroups).map(|()| parents))
             .and_then(|parents| all(plan, &parents));
-        let mut message = Vec::new();
-        match done {
-            Ok(()) => message.extend_from_slice(&0_i32.to_le_bytes()),
-            Err(failed) => {
-                message.extend_from_slice(&failed.errno.to_le_bytes());
-                message.extend_from_slice(failed.step.as_bytes());
-            }
-        }
-        let _ = write(&told, &message);
+        let _ = write(&told, &super::answer(done));
         exit_group(0);
     };
     drop(told);
@@ -57,14 +49,7 @@ pub(super) fn work(plan: &TreePlan) -> Result<()> {
     let length = read(&result, &mut message).unwrap_or(0);
     let _ = waitpid(Some(child), WaitOptions::empty());
     mapped?;
-    match message.get(..length).and_then(|bytes| bytes.split_first_chunk()) {
-        Some((_, [])) => Ok(()),
-        Some((errno, step)) => Err(Failed {
-            step: text(step),
-            errno: i32::from_le_bytes(*errno),
-        }),
-        None => Err(Errno::PIPE).step("hear from the worker"),
-    }
+    super::take_answer(message.get(..length).unwrap_or_default())
 }
 
 /// The directories that hold the trees, opened while this is still the caller.
@@ -74,8 +59,13 @@ fn open_parents(plan: &TreePlan) -> Result<Vec<OwnedFd>> {
     for path in targets.chain(plan.copy.iter().map(|(from, _)| from)) {
         let (parent, _) = super::root::split(path);
         parents.push(
-            openat(CWD, parent, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-                .step(format!("open {}", text(parent)))?,
+            openat(
+                CWD,
+                parent,
+                OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+                Mode::empty(),
+            )
+            .step(format!("open {}", text(parent)))?,
         );
     }
     Ok(parents)
@@ -92,7 +82,7 @@ fn all(plan: &TreePlan, parents: &[OwnedFd]) -> Result<()> {
         .step("open the trees")?;
     for (path, parent) in plan.remove.iter().zip(removed) {
         let name = super::root::split(path).1;
-        remove(parent.as_fd(), name, 0).step(format!("remove {}", text(path)))?;
+        remove::tree(parent.as_fd(), name).step(format!("remove {}", text(path)))?;
     }
     for (((from, to), target), source) in plan.copy.iter().zip(copied).zip(sources) {
         let names = (super::root::split(from).1, super::root::split(to).1);
@@ -114,34 +104,6 @@ fn entries(directory: BorrowedFd<'_>) -> core::result::Result<Vec<Vec<u8>>, Errn
         }
     }
     Ok(names)
-}
-
-fn remove(parent: BorrowedFd<'_>, name: &[u8], depth: u32) -> core::result::Result<(), Errno> {
-    if depth > MAX_DEPTH {
-        return Err(Errno::NAMETOOLONG);
-    }
-    match unlinkat(parent, name, AtFlags::empty()) {
-        Ok(()) | Err(Errno::NOENT) => return Ok(()),
-        Err(Errno::ISDIR | Errno::PERM) => {}
-        Err(errno) => return Err(errno),
-    }
-    let directory = match openat(parent, name, DIRECTORY, Mode::empty()) {
-        // The owner took its own rights away.
-        Err(Errno::ACCESS) => {
-            rustix::fs::chmodat(parent, name, Mode::RWXU, AtFlags::empty())?;
-            openat(parent, name, DIRECTORY, Mode::empty())?
-        }
-        other => other?,
-    };
-    let _ = fchmod(&directory, Mode::RWXU);
-    for entry in entries(directory.as_fd())? {
-        remove(directory.as_fd(), &entry, depth + 1)?;
-    }
-    drop(directory);
-    match unlinkat(parent, name, AtFlags::REMOVEDIR) {
-        Err(Errno::NOENT) => Ok(()),
-        other => other,
-    }
 }
 
 /// Copies directories, files and links with their modes; anything else is left out.

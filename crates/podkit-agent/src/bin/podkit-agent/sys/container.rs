@@ -278,8 +278,18 @@ pub(crate) fn execute(path: &CStr, argv: &[CString], environment: &[CString]) ->
 
 /// Makes this process's cgroups the roots of a new cgroup namespace.
 pub(crate) fn unshare_cgroup() -> Result<(), Errno> {
-    let flags = usize::try_from(clone::NEWCGROUP).map_err(|_| Errno::INVAL)?;
-    // SAFETY: takes no pointer, and a cgroup namespace shares nothing with memory or descriptors.
+    unshare(clone::NEWCGROUP)
+}
+
+/// Leaves the mount namespace for a copy of it.
+pub(crate) fn unshare_mounts() -> Result<(), Errno> {
+    unshare(clone::NEWNS)
+}
+
+fn unshare(namespace: u64) -> Result<(), Errno> {
+    let flags = usize::try_from(namespace).map_err(|_| Errno::INVAL)?;
+    // SAFETY: takes no pointer, and neither a cgroup nor a mount namespace shares anything with
+    // memory or descriptors.
     unsafe { syscall(number::UNSHARE, [flags, 0, 0, 0, 0]) }?;
     Ok(())
 }
