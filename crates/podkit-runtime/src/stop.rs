@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{ErrorKind as IoErrorKind, Read, Write},
-    os::unix::net::UnixStream,
+    os::unix::{fs::MetadataExt, net::UnixStream},
     path::Path,
     time::{Duration, Instant},
 };
@@ -92,11 +92,8 @@ impl Runtime {
         let directory = self.store.container(name);
         // Without the lock: whoever holds it waits for nothing better than this end.
         self.kill_if_running(&directory)?;
-        let _lock = match directory.lock() {
-            Ok(lock) => Some(lock),
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-            Err(_) if directory.path.exists() => None,
-            Err(_) => return Ok(()),
+        let Some(_lock) = lock_to_remove(&directory)? else {
+            return Ok(());
         };
         self.options.step("remove.kill")?;
         // It may have been started while we waited.
@@ -176,6 +173,29 @@ impl Runtime {
         }
         self.options.step("remove.end")?;
         tree::remove(path)
+    }
+}
+
+/// The lock of what is to be removed: `None` when nothing is there. A directory that lost its lock
+/// file is nobody's, and is its own proof of that.
+fn lock_to_remove(directory: &Directory) -> Result<Option<Option<fs::File>>> {
+    let inode = || {
+        fs::symlink_metadata(&directory.path)
+            .ok()
+            .map(|found| found.ino())
+    };
+    loop {
+        let before = inode();
+        match directory.lock() {
+            Ok(lock) => return Ok(Some(Some(lock))),
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            Err(_) if before.is_none() => return Ok(None),
+            Err(_) => {}
+        }
+        // Removed while we waited, and perhaps made again; or it never had one.
+        if !exists(&directory.path.join("lock")) && inode() == before {
+            return Ok(Some(None));
+        }
     }
 }
 

@@ -11,9 +11,7 @@ use std::{
 };
 
 use libtest_mimic::{Arguments, Trial};
-use podkit_runtime::{
-    ContainerSpec, ContainerState, Error, ErrorKind, Result, Runtime, STEPS,
-};
+use podkit_runtime::{ContainerSpec, ContainerState, Error, ErrorKind, Result, Runtime, STEPS};
 use support::{Place, options_at};
 
 /// Rounds for each step.
@@ -93,7 +91,11 @@ fn killed_at(step: &'static str) {
         assert_clean(&later);
         before.assert_same(place.path(), step);
     }
-    assert_eq!(runtime.inspect("bystander").unwrap().pid, bystander, "{step}");
+    assert_eq!(
+        runtime.inspect("bystander").unwrap().pid,
+        bystander,
+        "{step}"
+    );
 }
 
 fn failing_at(step: &'static str) {
@@ -123,7 +125,11 @@ fn failing_at(step: &'static str) {
     live(&runtime, "victim").unwrap();
     assert_clean(&runtime);
     before.assert_same(place.path(), step);
-    assert_eq!(runtime.inspect("bystander").unwrap().pid, bystander, "{step}");
+    assert_eq!(
+        runtime.inspect("bystander").unwrap().pid,
+        bystander,
+        "{step}"
+    );
 }
 
 fn main() -> ExitCode {
