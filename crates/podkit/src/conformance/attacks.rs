@@ -293,7 +293,11 @@ pub const ATTACKS: &[Attack] = &[
     )
     .optional(),
     attack("open a raw socket", &["reach", "raw_socket"], DENIED),
-    attack("open a packet socket", &["reach", "packet_socket"], DENIED),
+    attack(
+        "open a packet socket",
+        &["reach", "packet_socket"],
+        &["EPERM", "EAFNOSUPPORT"],
+    ),
     attack(
         "reach the machine below",
         &["reach", "vm_socket"],

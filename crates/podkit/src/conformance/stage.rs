@@ -39,6 +39,12 @@ impl Stage {
         }
         fs::write(directory.join("marker"), "of the host").unwrap();
         fs::write(directory.join("data/file"), "read-only").unwrap();
+        // So that nothing but the read-only mount keeps it from being written.
+        fs::set_permissions(
+            directory.join("data/file"),
+            fs::Permissions::from_mode(0o666),
+        )
+        .unwrap();
         fs::copy("/usr/bin/tail", directory.join("victim")).unwrap();
         let root_only = PathBuf::from("/usr/local/share").join(&name);
         fs::write(&root_only, "root only").expect("the isolation theme needs root");

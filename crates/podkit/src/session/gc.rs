@@ -9,7 +9,7 @@ use super::{labels, manager::SessionManager};
 use crate::{
     config::Limit,
     container::{ContainerInfo, ContainerState, SweepReport},
-    error::{Error, Result},
+    error::{Error, ErrorKind, Result},
     id::SessionKey,
 };
 
@@ -191,9 +191,15 @@ impl SessionManager {
     /// what the engine recorded counts when it does not.
     async fn idle(&self, info: &ContainerInfo) -> Result<Option<Duration>> {
         if info.state == ContainerState::Running {
-            let status = self.containers().status(info).await?;
-            let idle = Duration::from_millis(status.idle_ms);
-            return Ok((status.running_execs == 0).then_some(idle));
+            match self.containers().status(info).await {
+                Ok(status) => {
+                    let idle = Duration::from_millis(status.idle_ms);
+                    return Ok((status.running_execs == 0).then_some(idle));
+                }
+                // It has stopped since it was looked at.
+                Err(error) if error.kind() == ErrorKind::ContainerGone => {}
+                Err(error) => return Err(error),
+            }
         }
         // A container that stopped by its clock was last active before that. When it ended counts
         // only when nothing else is known.

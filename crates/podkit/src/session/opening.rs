@@ -390,10 +390,13 @@ impl<'a> Opening<'a> {
 
 /// Something of the container's is missing, not the container.
 fn unstartable(id: &ContainerId, error: Error) -> Error {
-    Error::new(ErrorKind::Unexpected, "the container cannot be started")
-        .with_container(id)
-        .with_source(error)
-        .with_hint("close the session; opening it again makes a fresh container")
+    Error::new(
+        ErrorKind::NotFound,
+        "the container cannot be started: something it needs is gone",
+    )
+    .with_container(id)
+    .with_source(error)
+    .with_hint("close the session; opening it again makes a fresh container")
 }
 
 /// Whether the container went away under a call, so that looking again tells what to do.
