@@ -70,6 +70,14 @@ impl Identity {
             users(passwd).find(|entry| entry.uid == id)
         });
         let Some(entry) = entry else {
+            // Root is there in every container, also in one without a list.
+            if user == b"root" {
+                return Ok(Self {
+                    name: b"root".to_vec(),
+                    home: b"/root".to_vec(),
+                    ..Self::default()
+                });
+            }
             return Ok(Self {
                 uid: id.ok_or_else(|| unknown("user", user))?,
                 home: b"/".to_vec(),

@@ -22,6 +22,9 @@ const KILL: i32 = 9;
 /// Time that programs have to end when a clock stops the container.
 pub(super) const OWN_GRACE_MS: u64 = 2000;
 
+/// Time that commands have to end when the container's own program has.
+pub(super) const LEAVE_MS: u64 = 200;
+
 /// Time that killed processes have to go, and that clients have to hear of it.
 const LAST_MS: u64 = 1000;
 
@@ -53,21 +56,30 @@ impl Agent {
             return;
         }
         self.leave_mark(reason, code);
-        for exec in self.execs.values_mut() {
-            if exec.is_running() {
-                exec.cause.get_or_insert(Cause::Closed);
-            }
-        }
         self.closing = Some(Closing {
             reason,
             code,
             kill_at,
             end_at: u64::MAX,
         });
-        self.signal_everybody(TERM);
-        // What is stopped cannot end otherwise.
-        self.signal_everybody(CONTINUE);
+        // The end of the container's own program is no wish to end the others; those that are about
+        // to end are let.
+        if reason != StopReason::MainExited {
+            self.blame();
+            self.signal_everybody(TERM);
+            // What is stopped cannot end otherwise.
+            self.signal_everybody(CONTINUE);
+        }
         self.go_on_closing();
+    }
+
+    /// Commands that run now end because of this.
+    fn blame(&mut self) {
+        for exec in self.execs.values_mut() {
+            if exec.is_running() {
+                exec.cause.get_or_insert(Cause::Closed);
+            }
+        }
     }
 
     /// Signals every process; clients inside, which another engine has started, still have to hear
@@ -104,6 +116,7 @@ impl Agent {
         }
         let over = nobody_left || now >= closing.end_at;
         if kill {
+            self.blame();
             self.signal_everybody(KILL);
         }
         if over {

@@ -22,6 +22,9 @@ use crate::sys::serve::{self, Used};
 /// How long a tree may resist being killed.
 const KILL_PATIENCE_MS: u64 = 2000;
 
+/// SIGKILL.
+const KILLED: u8 = 9;
+
 /// Who wants the result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Owner {
@@ -124,14 +127,16 @@ impl Exec {
             Some(Cause::GivenUp) | None => {}
         }
         let signal = u8::try_from(status & 0x7f).unwrap_or(0);
-        if signal == 0 {
-            return ExecStatus::Exited(u8::try_from(status >> 8 & 0xff).unwrap_or(0));
+        let code = u8::try_from(status >> 8 & 0xff).unwrap_or(0);
+        // A shell tells in its code that what it ran was killed.
+        let killed = signal == KILLED || (signal == 0 && code == 128 + KILLED);
+        let starved =
+            matches!((self.oom_before, oom_now), (Some(before), Some(now)) if now > before);
+        match signal {
+            _ if killed && starved && self.cause.is_none() => ExecStatus::OutOfMemory,
+            0 => ExecStatus::Exited(code),
+            _ => ExecStatus::Signaled(signal),
         }
-        let starved = matches!((self.oom_before, oom_now), (Some(before), Some(now)) if now > before);
-        if signal == 9 && starved && self.cause.is_none() {
-            return ExecStatus::OutOfMemory;
-        }
-        ExecStatus::Signaled(signal)
     }
 
     fn usage(&self) -> ExecUsage {
@@ -448,7 +453,7 @@ impl Agent {
         }
         if exec.main && self.closing.is_none() {
             let code = exec.ended.map_or(137, |(status, _)| exit_code(status));
-            self.close(podkit_agent::StopReason::MainExited, code, 0);
+            self.close(podkit_agent::StopReason::MainExited, code, super::closing::LEAVE_MS);
         }
     }
 

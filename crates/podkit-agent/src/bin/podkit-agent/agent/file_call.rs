@@ -283,7 +283,7 @@ impl Agent {
         let mut frame = Vec::with_capacity(data.len() + 16);
         Request::Stdin(data.to_vec()).encode(0, &mut frame);
         input.take_framed(data, &frame)?;
-        self.feed_file(id);
+        self.feed_file(id, false);
         Ok(())
     }
 
@@ -295,12 +295,12 @@ impl Agent {
             Request::StdinEnd.encode(0, &mut frame);
             input.take_own(&frame);
             input.end();
-            self.feed_file(id);
+            self.feed_file(id, false);
         }
     }
 
     /// The child takes more, or none any more.
-    pub(super) fn feed_file(&mut self, id: u32) {
+    pub(super) fn feed_file(&mut self, id: u32, ended: bool) {
         let Some(job) = self.files.get_mut(&id) else {
             return;
         };
@@ -308,7 +308,7 @@ impl Agent {
         let Some(input) = &mut job.input else {
             return;
         };
-        let flow = if input.is_idle() {
+        let flow = if ended {
             Flow::Broken
         } else {
             input.write(&self.poll, Source::ToFile(id), true)

@@ -11,7 +11,7 @@ use rustix::{
 use super::{
     Agent,
     exec::Owner,
-    poll::{Poll, Source, Wants},
+    poll::{Poll, Ready, Source, Wants},
 };
 
 /// Bytes that went on before the client is told that it may send as many more.
@@ -126,10 +126,6 @@ impl Input {
         Some(owed)
     }
 
-    pub(super) const fn is_idle(&self) -> bool {
-        self.pending.is_empty()
-    }
-
     /// Closes the pipe.
     pub(super) fn leave(self, poll: &Poll) {
         poll.remove(&self.fd);
@@ -160,14 +156,8 @@ impl Agent {
     }
 
     /// The pipe takes more, or nobody reads it any more.
-    pub(super) fn feed(&mut self, id: u32) {
-        let idle = self
-            .execs
-            .get(&id)
-            .and_then(|exec| exec.input.as_ref())
-            .is_some_and(Input::is_idle);
-        if idle {
-            // Only its end is waited for then.
+    pub(super) fn feed(&mut self, id: u32, ready: Ready) {
+        if ready.ended {
             self.input_is_over(id, true);
         } else {
             self.write_input(id);

@@ -167,13 +167,13 @@ impl Agent {
             Source::Listener => self.accept(),
             Source::Signals => self.take_signals(),
             Source::Connection(id) => self.serve_connection(id, ready),
-            Source::Stdin(id) => self.feed(id),
+            Source::Stdin(id) => self.feed(id, ready),
             Source::Stdout(id) => self.relay(id, podkit_agent::Output::Stdout),
             Source::Stderr(id) => self.relay(id, podkit_agent::Output::Stderr),
             Source::Report(id) => self.hear_report(id),
             Source::Supervisor(id) => self.hear_supervisor(id),
             Source::FromFile(id) => self.relay_file(id),
-            Source::ToFile(id) => self.feed_file(id),
+            Source::ToFile(id) => self.feed_file(id, ready.ended),
         }
     }
 

@@ -77,6 +77,8 @@ pub(super) enum Wants {
 pub(super) struct Ready {
     pub(super) read: bool,
     pub(super) write: bool,
+    /// Whether the other side is gone.
+    pub(super) ended: bool,
 }
 
 /// The kernel's list of what is waited for. A descriptor that is not wanted for a time is taken off
@@ -119,6 +121,7 @@ impl Poll {
             let ready = Ready {
                 read: flags.intersects(epoll::EventFlags::IN | ended),
                 write: flags.intersects(epoll::EventFlags::OUT | ended),
+                ended: flags.intersects(ended),
             };
             Some((Source::decode(data.u64())?, ready))
         });
