@@ -14,6 +14,7 @@ use rustix::{
         FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create,
         fsconfig_set_string, fsmount, fsopen, open_tree,
     },
+    process::{Gid, Uid},
 };
 
 use super::{Failed, Result, Step, maps, overlay, process::raw, text};
@@ -87,8 +88,8 @@ pub(super) struct Loose {
     devices: Vec<OwnedFd>,
     sys: Option<OwnedFd>,
     binds: Vec<OwnedFd>,
-    /// Whether this process is outside of the container.
-    outside: bool,
+    /// The container's root as it is called out here, where this process is outside.
+    outside: Option<(Uid, Gid)>,
 }
 
 impl Loose {
@@ -128,7 +129,10 @@ impl Loose {
                 Some(host_sys(userns.is_none())?)
             },
             binds,
-            outside: userns.is_some(),
+            outside: match userns {
+                Some(_) => Some(maps::root_of(&plan.maps)?),
+                None => None,
+            },
         })
     }
 

@@ -9,7 +9,7 @@ use rustix::{
     fs::{CWD, Mode, OFlags, openat},
     io::{Errno, read, write},
     pipe::{PipeFlags, pipe_with},
-    process::{Pid, Signal, WaitOptions, kill_process, waitpid},
+    process::{Gid, Pid, Signal, Uid, WaitOptions, kill_process, waitpid},
 };
 
 use super::{Failed, Result, Step};
@@ -102,6 +102,21 @@ fn wait_for_end(hear: &OwnedFd) {
     while matches!(read(hear, &mut byte), Err(Errno::INTR)) {}
 }
 
+/// Who outside is root inside.
+pub(super) fn root_of(maps: &IdMaps) -> Result<(Uid, Gid)> {
+    let root = |ranges: &[IdRange]| {
+        let range = ranges.iter().find(|range| range.inside == 0);
+        range
+            .map(|range| range.outside)
+            .ok_or(Errno::INVAL)
+            .step("find the container's root among its ids")
+    };
+    Ok((
+        Uid::from_raw(root(&maps.uids)?),
+        Gid::from_raw(root(&maps.gids)?),
+    ))
+}
+
 /// The maps with which a bind's owner is shown as root of the container.
 ///
 /// The others have ids on disk that no process on the host has, the same for every container, so
@@ -135,10 +150,7 @@ pub(super) fn owner_maps(maps: &IdMaps, owner: podkit_agent::plan::OwnerMap) -> 
 
 /// Moves this thread to root of its user namespace.
 pub(super) fn become_root(deny_setgroups: bool) -> Result<()> {
-    use rustix::{
-        process::{Gid, Uid},
-        thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid},
-    };
+    use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
     if !deny_setgroups {
         set_thread_groups(&[]).step("drop supplementary groups")?;
     }

@@ -9,13 +9,13 @@ use alloc::{format, string::String, vec::Vec};
 use podkit_agent::plan::RootPlan;
 use rustix::{
     fd::{AsFd, AsRawFd, OwnedFd},
-    fs::{CWD, Mode, OFlags, StatVfsMountFlags, fstatvfs, mkdirat, openat},
+    fs::{AtFlags, CWD, Mode, OFlags, StatVfsMountFlags, chownat, fstatvfs, mkdirat, openat},
     io::Errno,
     mount::{
         FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, fsconfig_create,
         fsconfig_set_fd, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, mount_change,
     },
-    process::chdir,
+    process::{Gid, Uid, chdir},
 };
 
 use super::{
@@ -41,14 +41,14 @@ const MAX_OPTION_BYTES: usize = 255;
 
 /// Mounts the overlay; the second value says whether its upper is a tmpfs.
 ///
-/// `outside` tells that this process is in the host's mount namespace, and leaves it when layers
-/// have to be attached somewhere.
+/// `outside` tells that this process is in the host's mount namespace, which it leaves when layers
+/// have to be attached somewhere, and who the container's root is there.
 pub(super) fn build(
     plan: &RootPlan,
     lowers: &[OwnedFd],
     writable: OwnedFd,
     flags: MountAttrFlags,
-    outside: bool,
+    outside: Option<(Uid, Gid)>,
 ) -> Result<(OwnedFd, bool)> {
     let mut layers = Layers {
         plan,
@@ -79,7 +79,7 @@ struct Layers<'a> {
     plan: &'a RootPlan,
     lowers: &'a [OwnedFd],
     flags: MountAttrFlags,
-    outside: bool,
+    outside: Option<(Uid, Gid)>,
     attached: bool,
 }
 
@@ -92,7 +92,7 @@ impl Layers<'_> {
                 self.attach()?;
                 place = match path {
                     // What was opened in the host's mount namespace is no layer in this one.
-                    Some(path) if self.outside => open_directory(path)?,
+                    Some(path) if self.outside.is_some() => open_directory(path)?,
                     Some(_) => place,
                     None => {
                         attach_anywhere(&place)?;
@@ -115,7 +115,7 @@ impl Layers<'_> {
         if self.attached {
             return Ok(());
         }
-        if self.outside {
+        if self.outside.is_some() {
             unshare_mounts().step("make a mount namespace for the layers")?;
             mount_change(
                 "/",
@@ -131,8 +131,8 @@ impl Layers<'_> {
     }
 
     fn mount(&self, way: Way, place: &OwnedFd) -> Result<OwnedFd> {
-        let upper = make_directory(place, "upper")?;
-        let work = make_directory(place, "work")?;
+        let upper = make_directory(place, "upper", self.outside)?;
+        let work = make_directory(place, "work", self.outside)?;
         let named = way != Way::Descriptors;
         if named {
             // Names as short as these let many layers into one string.
@@ -205,13 +205,23 @@ fn attach_anywhere(mount: &OwnedFd) -> Result<()> {
     attach(mount, root.as_fd()).step("attach a layer")
 }
 
-fn make_directory(parent: &OwnedFd, name: &str) -> Result<OwnedFd> {
+fn make_directory(parent: &OwnedFd, name: &str, owner: Option<(Uid, Gid)>) -> Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let open = || openat(parent, name, flags, Mode::empty());
     match open() {
         Err(Errno::NOENT) => {
             mkdirat(parent, name, Mode::from_raw_mode(0o755))
                 .step(format!("make the {name} directory"))?;
+            if let Some((uid, gid)) = owner {
+                chownat(
+                    parent,
+                    name,
+                    Some(uid),
+                    Some(gid),
+                    AtFlags::SYMLINK_NOFOLLOW,
+                )
+                .step(format!("give the {name} directory to the container"))?;
+            }
             open()
         }
         other => other,
@@ -221,11 +231,11 @@ fn make_directory(parent: &OwnedFd, name: &str) -> Result<OwnedFd> {
 
 /// An overlay of empty directories, as a probe tries it.
 pub(super) fn probe(path: &[u8], writable: OwnedFd) -> Result<()> {
-    let lower = make_directory(&writable, "lower")?;
+    let lower = make_directory(&writable, "lower", None)?;
     let plan = RootPlan {
         writable: path.to_vec(),
         userxattr: true,
         ..RootPlan::default()
     };
-    build(&plan, &[lower], writable, MountAttrFlags::empty(), false).map(drop)
+    build(&plan, &[lower], writable, MountAttrFlags::empty(), None).map(drop)
 }
