@@ -172,9 +172,8 @@ fn listen(store: &Store, key: &str) -> Result<UnixListener> {
 /// Connects to the agent; `None` when nobody listens.
 pub(crate) fn connect(store: &Store, key: &str) -> Result<Option<std::os::unix::net::UnixStream>> {
     use rustix::io::Errno;
-    let directory = match open_directory(&socket_directory(store, key)) {
-        Ok(directory) => directory,
-        Err(_) => return Ok(None),
+    let Ok(directory) = open_directory(&socket_directory(store, key)) else {
+        return Ok(None);
     };
     match sys::connect(&short_path(&directory)) {
         Ok(stream) => Ok(Some(stream)),

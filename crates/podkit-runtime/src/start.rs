@@ -85,7 +85,8 @@ impl Runtime {
         let known = (ready.pid, ready.start_time);
         match self.commit(directory, record, machine, ready) {
             Ok(()) => Ok(()),
-            Err((helper, error)) => {
+            Err(failed) => {
+                let (helper, error) = *failed;
                 launch::give_up(helper, Some(known));
                 Err(error)
             }
@@ -98,7 +99,7 @@ impl Runtime {
         record: &Record,
         machine: &Machine,
         ready: Ready,
-    ) -> std::result::Result<(), (crate::helper::Helper, Error)> {
+    ) -> std::result::Result<(), Box<(crate::helper::Helper, Error)>> {
         let Ready {
             mut helper,
             pid,
@@ -128,7 +129,7 @@ impl Runtime {
                 helper.finish();
                 Ok(())
             }
-            Err(error) => Err((helper, error)),
+            Err(error) => Err(Box::new((helper, error))),
         }
     }
 

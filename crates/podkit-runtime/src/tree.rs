@@ -152,7 +152,7 @@ mod tests {
         let tree = place.path().join("tree");
         fs::create_dir_all(tree.join("a/b")).unwrap();
         symlink(&kept, tree.join("a/link")).unwrap();
-        fs::set_permissions(tree.join("a"), fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(tree.join("a"), fs::Permissions::from_mode(0o0)).unwrap();
         remove(&tree).unwrap();
         remove(&tree).unwrap();
         assert!(!tree.exists());

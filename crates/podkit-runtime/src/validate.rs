@@ -443,10 +443,10 @@ mod tests {
             ("empty user", |spec| spec.user.clear()),
             ("empty main", |spec| spec.main = Some(Vec::new())),
             ("env key", |spec| {
-                spec.env = vec![("A=B".into(), String::new())]
+                spec.env = vec![("A=B".into(), String::new())];
             }),
             ("env value", |spec| {
-                spec.env = vec![("A".into(), "\0".into())]
+                spec.env = vec![("A".into(), "\0".into())];
             }),
             ("no memory", |spec| spec.memory_bytes = Some(1)),
             ("no cpu", |spec| spec.cpu_millis = Some(0)),
@@ -454,7 +454,7 @@ mod tests {
             ("swap alone", |spec| spec.swap_bytes = Some(0)),
             ("shm", |spec| spec.shm_bytes = 0),
             ("capability", |spec| {
-                spec.capabilities = vec!["CHOWNS".into()]
+                spec.capabilities = vec!["CHOWNS".into()];
             }),
             ("host name", |spec| spec.hostname = "a b".into()),
             ("auto stop", |spec| spec.auto_stop = Some(Duration::ZERO)),

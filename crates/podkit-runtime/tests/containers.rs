@@ -1,6 +1,7 @@
 //! Real containers, as root.
 #![expect(clippy::unwrap_used, reason = "a test fails by a panic")]
 
+mod agent;
 mod support;
 
 use std::{
@@ -9,15 +10,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use agent::{run, shell};
 use podkit_agent::ExecStatus;
 use podkit_runtime::{
     ContainerSpec, ContainerState, ErrorKind, Isolation, Mount, Network, Rootfs, StopCause,
 };
-use support::{
-    Place,
-    agent::{run, shell},
-    wait_for,
-};
+use support::{Place, wait_for};
 
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -219,7 +217,7 @@ fn limits_hold_and_the_agent_lives_on() {
         output.contains("fork") || output.contains("Resource"),
         "{output}"
     );
-    let (_, output) = shell(&runtime, "a", "head -c 100M /dev/zero > /dev/shm/x");
+    let (_, output) = shell(&runtime, "a", "exec head -c 100M /dev/zero > /dev/shm/x");
     assert!(output.contains("No space"), "{output}");
     assert_eq!(run(&runtime, "a", "echo alive"), "alive\n");
 }

@@ -132,10 +132,9 @@ pub(super) fn check_paths(store: &Store, paths: &[PathBuf]) -> Result<()> {
 fn check_below(top: &Path, left: &mut usize) -> Result<()> {
     let mut open = vec![top.to_owned()];
     while let Some(directory) = open.pop() {
-        let entries = match fs::read_dir(&directory) {
-            Ok(entries) => entries,
-            // A file; or what the caller may not read, and the container even less.
-            Err(_) => continue,
+        // A file; or what the caller may not read, and the container even less.
+        let Ok(entries) = fs::read_dir(&directory) else {
+            continue;
         };
         for entry in entries.flatten() {
             *left = left.saturating_sub(1);
