@@ -14,11 +14,7 @@ use tokio::{
     sync::{Semaphore, mpsc},
 };
 
-use super::{
-    engine::{Container, Life},
-    exec,
-    transfer::Transfer,
-};
+use super::{engine::Container, exec, life::Life, transfer::Transfer};
 use crate::sync::Lock;
 
 /// Input is granted anew once so much was taken.
@@ -171,8 +167,12 @@ pub(super) async fn serve(
 ) -> Option<DuplexStream> {
     let (mut source, mut sink) = tokio::io::split(stream);
     let (out, mut frames) = mpsc::unbounded_channel::<Vec<u8>>();
-    let connection =
-        Connection { container, life: Arc::clone(&life), out, streams: Arc::default() };
+    let connection = Connection {
+        container,
+        life: Arc::clone(&life),
+        out,
+        streams: Arc::default(),
+    };
     let ours = Arc::clone(&life);
     let writing = async move {
         while let Some(frame) = frames.recv().await {
@@ -215,7 +215,10 @@ impl Connection {
                     return;
                 };
                 let taken = match request {
-                    Request::Hello { version, version_min } if !greeted && stream == 0 => {
+                    Request::Hello {
+                        version,
+                        version_min,
+                    } if !greeted && stream == 0 => {
                         self.greet();
                         // A client that is too old or too new hears so, and is heard no more.
                         greeted = compatible(version, version_min);
@@ -299,7 +302,11 @@ impl Connection {
         let ends = self.open(id)?;
         if self.life.is_stopping() {
             let message = "the container is stopping".to_owned();
-            let failure = Failure { kind: FailureKind::Closing, errno: 0, message };
+            let failure = Failure {
+                kind: FailureKind::Closing,
+                errno: 0,
+                message,
+            };
             ends.channel.end(&Reply::Failed(failure));
             return Ok(());
         }
@@ -315,11 +322,21 @@ impl Connection {
                     None
                 }));
             }
-            Request::File { call, path, user, timeout_ms } => {
+            Request::File {
+                call,
+                path,
+                user,
+                timeout_ms,
+            } => {
                 self.life.touch();
                 self.life.spawn(Box::pin(async move {
                     let channel = Arc::clone(&ends.channel);
-                    let transfer = Transfer { container, path, user, timeout_ms };
+                    let transfer = Transfer {
+                        container,
+                        path,
+                        user,
+                        timeout_ms,
+                    };
                     let last = transfer.run(&life, call, ends).await;
                     life.touch();
                     channel.end(&last);
@@ -340,15 +357,26 @@ impl Connection {
             out: self.out.clone(),
             streams: Arc::downgrade(&self.streams),
             windows: [window(), window()],
-            input: Lock::new(Gate { sender: Some(sender), left: INITIAL_WINDOW_BYTES }),
+            input: Lock::new(Gate {
+                sender: Some(sender),
+                left: INITIAL_WINDOW_BYTES,
+            }),
             events,
         });
         match self.streams.lock().entry(id) {
             Entry::Vacant(entry) => entry.insert(Arc::clone(&channel)),
             Entry::Occupied(_) => return Err(Broken),
         };
-        let input = Input { channel: Arc::clone(&channel), chunks, taken: 0 };
-        Ok(Ends { channel, input, events: event_ends })
+        let input = Input {
+            channel: Arc::clone(&channel),
+            chunks,
+            taken: 0,
+        };
+        Ok(Ends {
+            channel,
+            input,
+            events: event_ends,
+        })
     }
 
     /// Tells every call that its client has gone.

@@ -12,9 +12,10 @@ use tokio::{
 
 use super::{
     agent::{Channel, Ends, Event, Input},
-    engine::{Container, Life},
-    files::{self, User},
-    programs,
+    engine::Container,
+    files::User,
+    life::Life,
+    place, programs,
 };
 
 /// Signals that end no command by default: CHLD, CONT, STOP, TSTP, TTIN, TTOU, URG, WINCH. The
@@ -75,7 +76,9 @@ impl Sender {
             Output::Stderr => &mut self.stderr,
         };
         let left = self.limit.map(|limit| limit.saturating_sub(sent.bytes));
-        let left = left.and_then(|left| usize::try_from(left).ok()).unwrap_or(usize::MAX);
+        let left = left
+            .and_then(|left| usize::try_from(left).ok())
+            .unwrap_or(usize::MAX);
         let kept = bytes.get(..left).unwrap_or(bytes);
         sent.truncated |= kept.len() < bytes.len();
         sent.bytes += kept.len() as u64;
@@ -88,7 +91,11 @@ impl Sender {
 /// # Errors
 /// `InvalidInput` for everybody else: nobody else is known here.
 pub(super) fn user(container: &Container, asked: &[u8]) -> Result<User, Failure> {
-    let asked = if asked.is_empty() { container.spec.user.as_bytes() } else { asked };
+    let asked = if asked.is_empty() {
+        container.spec.user.as_bytes()
+    } else {
+        asked
+    };
     let text = String::from_utf8_lossy(asked);
     let number = |name: &str| match name {
         "root" => Some(0),
@@ -104,7 +111,11 @@ pub(super) fn user(container: &Container, asked: &[u8]) -> Result<User, Failure>
 }
 
 fn invalid(message: String) -> Failure {
-    Failure { kind: FailureKind::InvalidInput, errno: 0, message }
+    Failure {
+        kind: FailureKind::InvalidInput,
+        errno: 0,
+        message,
+    }
 }
 
 /// Runs a command; what comes back is the last message of its stream.
@@ -115,7 +126,11 @@ pub(super) async fn run(
     spec: ExecSpec,
 ) -> Reply {
     let begun = Instant::now();
-    let Ends { channel, input, mut events } = ends;
+    let Ends {
+        channel,
+        input,
+        mut events,
+    } = ends;
     let (env, cwd) = match prepare(container, &spec) {
         Ok(prepared) => prepared,
         Err(failure) => return Reply::Failed(failure),
@@ -134,7 +149,9 @@ pub(super) async fn run(
             stderr: Sent::default(),
         },
     };
-    let deadline = spec.timeout_ms.and_then(|ms| begun.checked_add(Duration::from_millis(ms)));
+    let deadline = spec
+        .timeout_ms
+        .and_then(|ms| begun.checked_add(Duration::from_millis(ms)));
     let status = tokio::select! {
         biased;
         _ = life.stopping() => ExecStatus::SessionClosed,
@@ -166,25 +183,46 @@ fn prepare(container: &Container, spec: &ExecSpec) -> Result<Prepared, Failure> 
     if spec.argv.first().is_none_or(Vec::is_empty) {
         return Err(invalid("the command names no program".to_owned()));
     }
-    if spec.argv.iter().chain(&spec.env).any(|word| word.contains(&0)) {
-        return Err(invalid("an argument or the environment contains a NUL byte".to_owned()));
+    if spec
+        .argv
+        .iter()
+        .chain(&spec.env)
+        .any(|word| word.contains(&0))
+    {
+        return Err(invalid(
+            "an argument or the environment contains a NUL byte".to_owned(),
+        ));
     }
     let user = user(container, &spec.user)?;
     let session = container.spec.cwd.as_bytes();
-    let cwd = if spec.cwd.is_empty() { session } else { &spec.cwd };
-    let place = files::place(session, cwd)?;
+    let cwd = if spec.cwd.is_empty() {
+        session
+    } else {
+        &spec.cwd
+    };
+    let place = place::place(session, cwd)?;
     container.tree.lock().check_cwd(&place)?;
     let home = if user.uid == 0 { "/root" } else { "/" };
     let base = [("HOME", home), ("PATH", "/usr/local/bin:/usr/bin:/bin")];
-    let session = container.spec.env.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    let session = container
+        .spec
+        .env
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()));
     let mut env: BTreeMap<Vec<u8>, Vec<u8>> = base
         .into_iter()
         .chain(session)
         .map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec()))
         .collect();
     for entry in &spec.env {
-        let Some(equals) = entry.iter().position(|byte| *byte == b'=').filter(|at| *at > 0) else {
-            return Err(invalid("an entry of the environment is not `KEY=VALUE`".to_owned()));
+        let Some(equals) = entry
+            .iter()
+            .position(|byte| *byte == b'=')
+            .filter(|at| *at > 0)
+        else {
+            return Err(invalid(
+                "an entry of the environment is not `KEY=VALUE`".to_owned(),
+            ));
         };
         let (name, value) = entry.split_at(equals);
         env.insert(name.to_vec(), value.get(1..).unwrap_or_default().to_vec());

@@ -3,18 +3,13 @@
 use std::{collections::BTreeMap, time::SystemTime};
 
 use bytes::Bytes;
-use podkit_agent::{Failure, FailureKind, FileKind, FileStat};
+use podkit_agent::{FailureKind, FileKind, FileStat};
 
+use super::place::{Place, Result, place};
 use crate::backend::ContainerSpec;
-
-/// As on Linux.
-const MAX_PATH_BYTES: usize = 4095;
-const MAX_NAME_BYTES: usize = 255;
 
 /// Directories that every container has; they can be written below a read-only root.
 const DIRECTORIES: &[&[u8]] = &[b"/root", b"/tmp", b"/workspace"];
-
-type Result<T> = std::result::Result<T, Failure>;
 
 /// Whose a new file is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -52,7 +47,12 @@ impl Node {
 
     fn new(contents: Contents, mode: u32, user: User) -> Self {
         let modified = SystemTime::now();
-        Self { contents, mode, user, modified }
+        Self {
+            contents,
+            mode,
+            user,
+            modified,
+        }
     }
 
     fn stat(&self) -> FileStat {
@@ -60,7 +60,10 @@ impl Node {
             Contents::File(bytes) => (FileKind::File, bytes.len()),
             Contents::Directory(_) => (FileKind::Directory, 0),
         };
-        let since = self.modified.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let since = self
+            .modified
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default();
         FileStat {
             kind,
             mode: self.mode,
@@ -73,85 +76,25 @@ impl Node {
     }
 }
 
-/// A path inside, made absolute and free of dots.
-#[derive(Clone, Debug)]
-pub(super) struct Place {
-    shown: String,
-    parts: Vec<Vec<u8>>,
-}
-
-impl Place {
-    fn fail(&self, kind: FailureKind, errno: i32, why: &str) -> Failure {
-        Failure { kind, errno, message: format!("`{}`: {why}", self.shown) }
-    }
-
-    fn missing(&self) -> Failure {
-        self.fail(FailureKind::NotFound, 2, "no such file or directory")
-    }
-
-    fn not_a_directory(&self) -> Failure {
-        let why = "it, or a part of its path, is not a directory";
-        self.fail(FailureKind::InvalidInput, 20, why)
-    }
-
-    fn is_a_directory(&self) -> Failure {
-        self.fail(FailureKind::InvalidInput, 21, "it is a directory")
-    }
-
-    /// The path without dots.
-    pub(super) fn absolute(&self) -> Vec<u8> {
-        if self.parts.is_empty() {
-            return b"/".to_vec();
-        }
-        self.parts.iter().flat_map(|part| [b"/", &part[..]].concat()).collect()
-    }
-
-    fn split(&self) -> Result<(&[u8], &[Vec<u8>])> {
-        match self.parts.split_last() {
-            Some((name, parents)) => Ok((name, parents)),
-            None => Err(self.fail(FailureKind::Unexpected, 16, "it is in use, as by a mount")),
-        }
-    }
-}
-
-/// Reads `path` as seen from the directory `cwd`. There are no links, so `..` is what it says.
-///
-/// # Errors
-/// `InvalidInput`.
-pub(super) fn place(cwd: &[u8], path: &[u8]) -> Result<Place> {
-    let mut place = Place { shown: String::from_utf8_lossy(path).into_owned(), parts: Vec::new() };
-    let invalid = |why| Err(place.fail(FailureKind::InvalidInput, 0, why));
-    if path.is_empty() {
-        return invalid("the path is empty");
-    }
-    if path.contains(&0) {
-        return invalid("the path contains a NUL byte");
-    }
-    if path.len() > MAX_PATH_BYTES || path.split(|b| *b == b'/').any(|n| n.len() > MAX_NAME_BYTES) {
-        return invalid("the name is too long");
-    }
-    let base = if path.starts_with(b"/") { &b""[..] } else { cwd };
-    for name in base.split(|b| *b == b'/').chain(path.split(|b| *b == b'/')) {
-        match name {
-            b"" | b"." => {}
-            b".." => drop(place.parts.pop()),
-            name => place.parts.push(name.to_vec()),
-        }
-    }
-    Ok(place)
-}
-
 impl Tree {
     /// The files of a container that was just made.
     pub(super) fn new(spec: &ContainerSpec) -> Self {
         let root = User::default();
-        let mut tree = Self { root: Node::directory(0o755, root), writable: None };
+        let mut tree = Self {
+            root: Node::directory(0o755, root),
+            writable: None,
+        };
         let mut open = Vec::new();
-        let targets = spec.mounts.iter().map(|mount| mount.target.as_os_str().as_encoded_bytes());
+        let targets = spec
+            .mounts
+            .iter()
+            .map(|mount| mount.target.as_os_str().as_encoded_bytes());
         for path in DIRECTORIES.iter().copied().chain(targets) {
             // Checked when the spec was resolved; what is no path has no directory.
             if let Ok(place) = place(b"/", path)
-                && tree.directory(&place, &place.parts, Some((0o755, root))).is_ok()
+                && tree
+                    .directory(&place, &place.parts, Some((0o755, root)))
+                    .is_ok()
             {
                 open.push(place.parts);
             }
@@ -214,9 +157,11 @@ impl Tree {
     fn check_writable(&self, place: &Place) -> Result<()> {
         let open = |open: &Vec<Vec<u8>>| place.parts.starts_with(open) && place.parts != *open;
         match &self.writable {
-            Some(writable) if !writable.iter().any(open) => {
-                Err(place.fail(FailureKind::PermissionDenied, 30, "the file system is read-only"))
-            }
+            Some(writable) if !writable.iter().any(open) => Err(place.fail(
+                FailureKind::PermissionDenied,
+                30,
+                "the file system is read-only",
+            )),
             _ => Ok(()),
         }
     }
@@ -275,7 +220,13 @@ impl Tree {
         self.prepare(place, false, user)?;
         let (name, above) = place.split()?;
         let entries = self.directory(place, above, None)?;
-        let new = || Node::new(Contents::File(Bytes::new()), mode.unwrap_or(0o644) & 0o7777, user);
+        let new = || {
+            Node::new(
+                Contents::File(Bytes::new()),
+                mode.unwrap_or(0o644) & 0o7777,
+                user,
+            )
+        };
         let node = entries.entry(name.to_vec()).or_insert_with(new);
         node.contents = match &node.contents {
             Contents::File(old) if append => Contents::File([&old[..], bytes].concat().into()),
@@ -302,9 +253,10 @@ impl Tree {
     /// `NotFound`, `InvalidInput` for a file.
     pub(super) fn list(&self, place: &Place) -> Result<Vec<(Vec<u8>, FileStat)>> {
         match &self.node(place)?.contents {
-            Contents::Directory(entries) => {
-                Ok(entries.iter().map(|(name, node)| (name.clone(), node.stat())).collect())
-            }
+            Contents::Directory(entries) => Ok(entries
+                .iter()
+                .map(|(name, node)| (name.clone(), node.stat()))
+                .collect()),
             Contents::File(_) => Err(place.not_a_directory()),
         }
     }
@@ -350,20 +302,32 @@ impl Tree {
             return Ok(());
         }
         if to.parts.starts_with(&from.parts) {
-            return Err(to.fail(FailureKind::InvalidInput, 22, "it is inside what is renamed"));
+            return Err(to.fail(
+                FailureKind::InvalidInput,
+                22,
+                "it is inside what is renamed",
+            ));
         }
         let (to_name, to_above) = to.split()?;
-        match self.directory(to, to_above, None)?.get(to_name).map(|node| &node.contents) {
+        match self
+            .directory(to, to_above, None)?
+            .get(to_name)
+            .map(|node| &node.contents)
+        {
             Some(Contents::File(_)) if is_directory => return Err(to.not_a_directory()),
             Some(Contents::Directory(_)) if !is_directory => return Err(to.is_a_directory()),
             Some(Contents::Directory(entries)) if !entries.is_empty() => {
-                return Err(not_empty(to));
+                return Err(to.not_empty());
             }
             _ => {}
         }
         let (name, above) = from.split()?;
-        let node = self.directory(from, above, None)?.remove(name).ok_or_else(|| from.missing())?;
-        self.directory(to, to_above, None)?.insert(to_name.to_vec(), node);
+        let node = self
+            .directory(from, above, None)?
+            .remove(name)
+            .ok_or_else(|| from.missing())?;
+        self.directory(to, to_above, None)?
+            .insert(to_name.to_vec(), node);
         Ok(())
     }
 
@@ -378,7 +342,7 @@ impl Tree {
         match entries.get(name).map(|node| &node.contents) {
             None => Err(place.missing()),
             Some(Contents::Directory(inner)) if !inner.is_empty() && !recursive => {
-                Err(not_empty(place))
+                Err(place.not_empty())
             }
             Some(_) => {
                 entries.remove(name);
@@ -386,8 +350,4 @@ impl Tree {
             }
         }
     }
-}
-
-fn not_empty(place: &Place) -> Failure {
-    place.fail(FailureKind::InvalidInput, 39, "the directory is not empty")
 }

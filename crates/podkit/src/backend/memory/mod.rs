@@ -26,6 +26,8 @@ mod agent;
 mod engine;
 mod exec;
 mod files;
+mod life;
+mod place;
 mod programs;
 mod transfer;
 
@@ -57,14 +59,18 @@ impl MemoryBackend {
     /// A new engine without containers.
     #[must_use]
     pub fn shared() -> BackendRef {
-        Arc::new(Self { containers: Lock::default(), lives: Lock::new(JoinSet::new()) })
+        Arc::new(Self {
+            containers: Lock::default(),
+            lives: Lock::new(JoinSet::new()),
+        })
     }
 
     fn find(&self, id: &ContainerId) -> Result<Arc<Container>> {
         let containers = self.containers.lock();
-        containers.get(id.as_str()).map(Arc::clone).ok_or_else(|| {
-            Error::new(ErrorKind::NotFound, format!("there is no container `{id}`"))
-        })
+        containers
+            .get(id.as_str())
+            .map(Arc::clone)
+            .ok_or_else(|| Error::new(ErrorKind::NotFound, format!("there is no container `{id}`")))
     }
 
     fn set_frozen(&self, id: &ContainerId, frozen: bool) -> Result<()> {
@@ -78,12 +84,17 @@ impl MemoryBackend {
 impl fmt::Debug for MemoryBackend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names: Vec<String> = self.containers.lock().keys().cloned().collect();
-        f.debug_struct("MemoryBackend").field("containers", &names).finish_non_exhaustive()
+        f.debug_struct("MemoryBackend")
+            .field("containers", &names)
+            .finish_non_exhaustive()
     }
 }
 
 fn gone(id: &ContainerId) -> Error {
-    Error::new(ErrorKind::ContainerGone, format!("the container `{id}` does not run"))
+    Error::new(
+        ErrorKind::ContainerGone,
+        format!("the container `{id}` does not run"),
+    )
 }
 
 /// Refuses what cannot even be simulated.
@@ -168,7 +179,10 @@ impl Backend for MemoryBackend {
         if container.start(&mut lives) {
             return Ok(());
         }
-        Err(Error::new(ErrorKind::NotFound, format!("the container `{id}` was removed")))
+        Err(Error::new(
+            ErrorKind::NotFound,
+            format!("the container `{id}` was removed"),
+        ))
     }
 
     async fn stop(&self, id: &ContainerId, _grace: Duration) -> Result<()> {
@@ -192,7 +206,10 @@ impl Backend for MemoryBackend {
         container.kill().await;
         let mut containers = self.containers.lock();
         // Another of this name may have been made meanwhile.
-        if containers.get(id.as_str()).is_some_and(|found| Arc::ptr_eq(found, &container)) {
+        if containers
+            .get(id.as_str())
+            .is_some_and(|found| Arc::ptr_eq(found, &container))
+        {
             containers.remove(id.as_str());
         }
         Ok(())
@@ -204,10 +221,16 @@ impl Backend for MemoryBackend {
 
     async fn list(&self, labels: &BTreeMap<String, String>) -> Result<Vec<ContainerInfo>> {
         let carries = |info: &ContainerInfo| {
-            labels.iter().all(|(key, value)| info.labels.get(key) == Some(value))
+            labels
+                .iter()
+                .all(|(key, value)| info.labels.get(key) == Some(value))
         };
         let containers = self.containers.lock();
-        Ok(containers.values().map(|container| container.info()).filter(carries).collect())
+        Ok(containers
+            .values()
+            .map(|container| container.info())
+            .filter(carries)
+            .collect())
     }
 
     async fn connect(&self, id: &ContainerId) -> Result<AgentStream> {
@@ -232,3 +255,6 @@ impl Backend for MemoryBackend {
         Ok(SweepReport::default())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{exec::Process, files};
+use super::{exec::Process, place};
 
 /// Their names, for the text about a program that is missing.
 const NAMES: &str = "cat, echo, env, false, pwd, sh, sleep, true";
@@ -30,7 +30,10 @@ fn name_of(program: &[u8]) -> Option<&[u8]> {
         return Some(program);
     }
     let stripped = |directory: &&[u8]| program.strip_prefix(*directory);
-    DIRECTORIES.iter().find_map(stripped).filter(|name| !name.contains(&b'/'))
+    DIRECTORIES
+        .iter()
+        .find_map(stripped)
+        .filter(|name| !name.contains(&b'/'))
 }
 
 /// Runs any program but the shell.
@@ -46,7 +49,8 @@ async fn simple(process: &mut Process, program: &[u8], arguments: &[Vec<u8>]) ->
             0
         }
         Some(b"env") if arguments.is_empty() => {
-            let line = |(name, value): (&Vec<u8>, &Vec<u8>)| [name, &b"="[..], value, b"\n"].concat();
+            let line =
+                |(name, value): (&Vec<u8>, &Vec<u8>)| [name, &b"="[..], value, b"\n"].concat();
             let text: Vec<u8> = process.env.iter().flat_map(line).collect();
             process.say(&text).await;
             0
@@ -59,7 +63,7 @@ async fn simple(process: &mut Process, program: &[u8], arguments: &[Vec<u8>]) ->
 async fn missing(process: &mut Process, program: &[u8]) -> u8 {
     let shown = String::from_utf8_lossy(program);
     let is_there = program.contains(&b'/')
-        && files::place(&process.cwd, program)
+        && place::place(&process.cwd, program)
             .and_then(|place| process.container.tree.lock().stat(&place))
             .is_ok();
     let (why, code) = if is_there {
@@ -67,7 +71,9 @@ async fn missing(process: &mut Process, program: &[u8]) -> u8 {
     } else {
         ("there is no such program in a simulated container", 127)
     };
-    process.complain(&format!("{shown}: {why}; it has {NAMES}\n")).await;
+    process
+        .complain(&format!("{shown}: {why}; it has {NAMES}\n"))
+        .await;
     code
 }
 
@@ -83,7 +89,11 @@ async fn echo(process: &mut Process, arguments: &[Vec<u8>]) -> u8 {
 
 async fn cat(process: &mut Process, names: &[Vec<u8>]) -> u8 {
     let standard_input = [b"-".to_vec()];
-    let names = if names.is_empty() { &standard_input[..] } else { names };
+    let names = if names.is_empty() {
+        &standard_input[..]
+    } else {
+        names
+    };
     let mut code = 0;
     for name in names {
         if name == b"-" {
@@ -92,12 +102,14 @@ async fn cat(process: &mut Process, names: &[Vec<u8>]) -> u8 {
             }
             continue;
         }
-        let read = files::place(&process.cwd, name)
+        let read = place::place(&process.cwd, name)
             .and_then(|place| process.container.tree.lock().read(&place));
         match read {
             Ok(bytes) => process.say(&bytes).await,
             Err(failure) => {
-                process.complain(&format!("cat: {}\n", failure.message)).await;
+                process
+                    .complain(&format!("cat: {}\n", failure.message))
+                    .await;
                 code = 1;
             }
         }
@@ -115,7 +127,9 @@ async fn sleep(process: &mut Process, arguments: &[Vec<u8>]) -> u8 {
     }
     let time = seconds.and_then(|text| text.parse().ok());
     let Some(time) = time.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()) else {
-        process.complain("sleep: give one number of seconds\n").await;
+        process
+            .complain("sleep: give one number of seconds\n")
+            .await;
         return 1;
     };
     tokio::time::sleep(time).await;
@@ -127,7 +141,9 @@ async fn shell(process: &mut Process, text: &[u8]) -> u8 {
     let commands = match parse(text) {
         Ok(commands) => commands,
         Err(what) => {
-            process.complain(&format!("sh: the simulated shell does not know {what}\n")).await;
+            process
+                .complain(&format!("sh: the simulated shell does not know {what}\n"))
+                .await;
             return 2;
         }
     };
@@ -136,7 +152,9 @@ async fn shell(process: &mut Process, text: &[u8]) -> u8 {
         code = match command.as_slice() {
             [exit] if exit == b"exit" => return code,
             [exit, number] if exit == b"exit" => {
-                let number = std::str::from_utf8(number).ok().and_then(|text| text.parse().ok());
+                let number = std::str::from_utf8(number)
+                    .ok()
+                    .and_then(|text| text.parse().ok());
                 return number.unwrap_or(2);
             }
             [program, rest @ ..] => simple(process, program, rest).await,

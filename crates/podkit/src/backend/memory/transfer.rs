@@ -7,15 +7,15 @@ use tokio::{sync::mpsc, time::timeout};
 
 use super::{
     agent::{Channel, Ends, Event, Input},
-    engine::{Container, Life},
+    engine::Container,
     exec,
-    files::{self, Place, User},
+    files::User,
+    life::Life,
+    place::{self, Place, Result},
 };
 
 /// Time of a call that names none.
 const TIMEOUT_MS: u64 = 60_000;
-
-type Result<T> = std::result::Result<T, Failure>;
 
 /// What every file call has.
 pub(super) struct Transfer {
@@ -28,9 +28,17 @@ pub(super) struct Transfer {
 impl Transfer {
     /// Runs a call; what comes back is the last message of its stream.
     pub(super) async fn run(&self, life: &Life, call: FileCall, ends: Ends) -> Reply {
-        let Ends { channel, input, mut events } = ends;
+        let Ends {
+            channel,
+            input,
+            mut events,
+        } = ends;
         let failed = |kind, text: &str| {
-            Reply::Failed(Failure { kind, errno: 0, message: text.to_owned() })
+            Reply::Failed(Failure {
+                kind,
+                errno: 0,
+                message: text.to_owned(),
+            })
         };
         let limit = Duration::from_millis(self.timeout_ms.unwrap_or(TIMEOUT_MS));
         let reply = tokio::select! {
@@ -50,7 +58,7 @@ impl Transfer {
     }
 
     fn place(&self, path: &[u8]) -> Result<Place> {
-        files::place(self.container.spec.cwd.as_bytes(), path)
+        place::place(self.container.spec.cwd.as_bytes(), path)
     }
 
     async fn serve(&self, call: FileCall, channel: &Channel, input: Input) -> Result<()> {
@@ -81,7 +89,10 @@ impl Transfer {
             }
             FileCall::Stat { .. } => {
                 let stat = tree.lock().stat(&place)?;
-                channel.reply(&Reply::Entry { name: Vec::new(), stat });
+                channel.reply(&Reply::Entry {
+                    name: Vec::new(),
+                    stat,
+                });
                 Ok(())
             }
             FileCall::MakeDir { mode, parents } => {
@@ -106,7 +117,10 @@ impl Transfer {
         while let Some(chunk) = input.next().await {
             bytes.extend_from_slice(&chunk);
         }
-        self.container.tree.lock().write(place, &bytes, false, mode, user)
+        self.container
+            .tree
+            .lock()
+            .write(place, &bytes, false, mode, user)
     }
 
     async fn append(
@@ -134,5 +148,5 @@ async fn given_up(events: &mut mpsc::UnboundedReceiver<Event>) {
             return;
         }
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
