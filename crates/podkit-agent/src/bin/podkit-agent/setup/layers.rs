@@ -163,7 +163,7 @@ fn host_sys(recursive: bool) -> Result<OwnedFd> {
 }
 
 /// A copy of the mount at a host path, in no tree.
-fn detach(path: &[u8], recursive: bool) -> Result<OwnedFd> {
+pub(super) fn detach(path: &[u8], recursive: bool) -> Result<OwnedFd> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     let deep = flags | OpenTreeFlags::AT_RECURSIVE;
     let first = open_tree(CWD, path, if recursive { deep } else { flags });

@@ -20,7 +20,7 @@ use rustix::{
 
 use super::{
     Failed, Result, Step,
-    layers::{open_directory, tmpfs},
+    layers::{detach, open_directory, tmpfs},
     root::attach,
 };
 use crate::sys::container::unshare_mounts;
@@ -192,17 +192,17 @@ impl Layers<'_> {
     }
 }
 
-/// Puts a detached mount into this process's tree. Nothing is looked up below: it lies over the
-/// root, which paths from the root do not see.
+/// Puts a detached mount into this process's tree, over the host's `/dev`: every machine has that,
+/// and the devices are opened before. Never over the root, which is to go with all on it.
 fn attach_anywhere(mount: &OwnedFd) -> Result<()> {
-    let root = openat(
+    let place = openat(
         CWD,
-        "/",
+        "/dev",
         OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
         Mode::empty(),
     )
-    .step("open the root")?;
-    attach(mount, root.as_fd()).step("attach a layer")
+    .step("open /dev")?;
+    attach(mount, place.as_fd()).step("attach a layer")
 }
 
 fn make_directory(parent: &OwnedFd, name: &str, owner: Option<(Uid, Gid)>) -> Result<OwnedFd> {
@@ -231,7 +231,8 @@ fn make_directory(parent: &OwnedFd, name: &str, owner: Option<(Uid, Gid)>) -> Re
 
 /// An overlay of empty directories, as a probe tries it.
 pub(super) fn probe(path: &[u8], writable: OwnedFd) -> Result<()> {
-    let lower = make_directory(&writable, "lower", None)?;
+    drop(make_directory(&writable, "lower", None)?);
+    let lower = detach(&[path, b"/lower"].concat(), false)?;
     let plan = RootPlan {
         writable: path.to_vec(),
         userxattr: true,

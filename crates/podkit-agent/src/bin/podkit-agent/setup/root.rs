@@ -65,6 +65,15 @@ pub(super) fn enter(plan: &ContainerPlan, built: &Built) -> Result<()> {
     pivot_root(".", ".").step("switch the root")?;
     fchdir(&old).step("enter the host's root")?;
     unmount(".", UnmountFlags::DETACH).step("let the host's root go")?;
+    // That was the uppermost mount there. If anything lay over the host's root, the root itself
+    // would still be ours; once it is gone the kernel says that this is no mount.
+    loop {
+        match unmount(".", UnmountFlags::DETACH) {
+            Ok(()) => {}
+            Err(Errno::INVAL) => break,
+            Err(errno) => return Err(errno).step("let the host's root go"),
+        }
+    }
     chdir("/").step("enter the root")
 }
 
