@@ -190,15 +190,24 @@ impl SessionManager {
     /// Time since the last activity; none while a command runs. The agent knows while it lives;
     /// what the engine recorded counts when it does not.
     async fn idle(&self, info: &ContainerInfo) -> Result<Option<Duration>> {
-        if info.state == ContainerState::Running {
-            match self.containers().status(info).await {
+        let mut info = info.clone();
+        for last in [false, true] {
+            if info.state != ContainerState::Running {
+                break;
+            }
+            let error = match self.containers().status(&info).await {
                 Ok(status) => {
                     let idle = Duration::from_millis(status.idle_ms);
                     return Ok((status.running_execs == 0).then_some(idle));
                 }
-                // It has stopped since it was looked at.
-                Err(error) if error.kind() == ErrorKind::ContainerGone => {}
-                Err(error) => return Err(error),
+                Err(error) => error,
+            };
+            // It may have stopped since it was looked at, or be about to.
+            match self.containers().find(&info.id).await? {
+                Some(now) if now.state != ContainerState::Running => info = now,
+                Some(_) if error.kind() == ErrorKind::ContainerGone => break,
+                Some(now) if !last => info = now,
+                _ => return Err(error),
             }
         }
         // A container that stopped by its clock was last active before that. When it ended counts
