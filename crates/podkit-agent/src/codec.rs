@@ -285,6 +285,9 @@ impl<'a> Decoder<'a> {
     }
 }
 
+/// A whole frame: kind, stream and payload.
+pub type Frame<'a> = (u8, u32, &'a [u8]);
+
 /// Cuts a byte stream into frames.
 ///
 /// Holds at most one incomplete frame plus what was pushed last.
@@ -320,7 +323,7 @@ impl FrameBuffer {
     ///
     /// # Errors
     /// [`DecodeError::FrameSize`]; the connection cannot be used any more.
-    pub fn next_frame(&mut self) -> Result<Option<(u8, u32, &[u8])>, DecodeError> {
+    pub fn next_frame(&mut self) -> Result<Option<Frame<'_>>, DecodeError> {
         let pending = self.bytes.get(self.start..).unwrap_or_default();
         let Some((header, _)) = pending.split_at_checked(FRAME_HEADER_BYTES) else {
             return Ok(None);

@@ -30,7 +30,7 @@ mod message;
 pub mod passwd;
 pub mod plan;
 
-pub use codec::{DecodeError, Decoder, Encoder, FRAME_HEADER_BYTES, FrameBuffer};
+pub use codec::{DecodeError, Decoder, Encoder, FRAME_HEADER_BYTES, Frame, FrameBuffer};
 pub use message::{
     AgentStatus, Clocks, ExecSpec, ExecStatus, ExecUsage, Failure, FailureKind, FileCall, FileKind,
     FileStat, MemorySource, Output, Reply, Request, StopReason, Target, compatible,
