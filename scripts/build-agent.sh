@@ -22,7 +22,7 @@ arguments=(-q -p podkit-agent --bin podkit-agent --features bin --target "$targe
 
 if [ "${1:-}" = --clippy ]; then
     export RUSTFLAGS
-    exec cargo clippy "${arguments[@]}" -- -D warnings
+    exec cargo clippy "${arguments[@]}" --profile agent -- -D warnings
 fi
 export RUSTFLAGS="$RUSTFLAGS -D warnings"
 cargo build "${arguments[@]}" --profile agent

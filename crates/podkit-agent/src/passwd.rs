@@ -206,11 +206,13 @@ mod tests {
     }
 
     #[test]
-    fn resolve_without_lists_takes_numbers_only() {
+    fn resolve_without_lists_takes_numbers_and_root_only() {
         let identity = Identity::resolve(b"7", b"", b"").unwrap();
         assert_eq!((identity.uid, identity.gid), (7, 0));
         assert_eq!(Identity::resolve(b"", b"", b"").unwrap().uid, 0);
-        assert!(Identity::resolve(b"root", b"", b"").is_err());
+        let root = Identity::resolve(b"root", b"", b"").unwrap();
+        assert_eq!((root.uid, &*root.home), (0, &b"/root"[..]));
+        assert!(Identity::resolve(b"nobody", b"", b"").is_err());
     }
 
     #[test]
