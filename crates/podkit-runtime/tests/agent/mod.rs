@@ -1,5 +1,8 @@
 //! The least of a client: one command, its output and its status.
 
+#![expect(clippy::panic, reason = "a test fails by a panic")]
+#![expect(unreachable_pub, reason = "this module is part of a program")]
+
 use std::{
     io::{Read, Write},
     os::unix::net::UnixStream,
