@@ -7,11 +7,7 @@ use std::{
 };
 
 use podkit_agent::{Clocks, StopReason};
-use tokio::{
-    sync::watch,
-    task::{AbortHandle, JoinSet},
-    time::Instant,
-};
+use tokio::{sync::watch, task::JoinSet, time::Instant};
 
 use super::{files::Tree, life::Life};
 use crate::{
@@ -40,7 +36,7 @@ struct Facts {
     started_at: Option<SystemTime>,
     finished_at: Option<SystemTime>,
     last_active_at: Option<SystemTime>,
-    life: Option<(Arc<Life>, AbortHandle)>,
+    life: Option<Arc<Life>>,
 }
 
 impl Container {
@@ -83,7 +79,7 @@ impl Container {
             started_at: facts.started_at,
             finished_at: facts.finished_at,
             last_active_at: life
-                .map(|(life, _)| life.last_active_at())
+                .map(|life| life.last_active_at())
                 .or(facts.last_active_at),
             pid: None,
             isolation: None,
@@ -93,7 +89,7 @@ impl Container {
     /// What runs, unless the container is stopped or frozen or about to be.
     pub(super) fn life(&self) -> Option<Arc<Life>> {
         let facts = self.facts.lock();
-        facts.life.as_ref().map(|(life, _)| Arc::clone(life))
+        facts.life.clone()
     }
 
     /// Begins a life among `tasks`; `false` when the container is being removed.
@@ -116,19 +112,19 @@ impl Container {
             container: Arc::clone(self),
             cause: StopCause::Killed,
         };
-        let abort = tasks.spawn(Arc::clone(&life).run(work, end));
+        tasks.spawn(Arc::clone(&life).run(work, end));
         facts.state = ContainerState::Running;
         facts.stop_cause = None;
         facts.started_at = Some(SystemTime::now());
         facts.finished_at = None;
-        facts.life = Some((life, abort));
+        facts.life = Some(life);
         true
     }
 
     /// Freezes or thaws what runs; `false` when nothing does.
     pub(super) fn set_frozen(&self, frozen: bool) -> bool {
         let mut facts = self.facts.lock();
-        let Some((life, _)) = &facts.life else {
+        let Some(life) = &facts.life else {
             return false;
         };
         life.frozen.send_replace(frozen);
@@ -158,10 +154,10 @@ impl Container {
         let life = {
             let mut facts = self.facts.lock();
             facts.state = ContainerState::Removing;
-            facts.life.as_ref().map(|(_, abort)| abort.clone())
+            facts.life.clone()
         };
-        if let Some(abort) = life {
-            abort.abort();
+        if let Some(life) = life {
+            life.kill();
             let _ = ended.changed().await;
         }
     }
@@ -181,7 +177,7 @@ impl Drop for End {
         }
         facts.stop_cause = Some(self.cause);
         facts.finished_at = Some(SystemTime::now());
-        facts.last_active_at = facts.life.take().map(|(life, _)| life.last_active_at());
+        facts.last_active_at = facts.life.take().map(|life| life.last_active_at());
         drop(facts);
         self.container.ended.send_modify(|ended| *ended += 1);
     }

@@ -33,6 +33,7 @@ pub(super) struct Life {
     stopping: watch::Sender<Option<StopReason>>,
     pub(super) frozen: watch::Sender<bool>,
     changed: Notify,
+    killed: Notify,
     pulse: Lock<Pulse>,
 }
 
@@ -65,6 +66,7 @@ impl Life {
             stopping: watch::Sender::new(None),
             frozen: watch::Sender::new(false),
             changed: Notify::new(),
+            killed: Notify::new(),
             pulse: Lock::new(pulse),
         };
         life.set_clocks(clocks);
@@ -83,6 +85,11 @@ impl Life {
             stopping.get_or_insert(reason);
             first
         });
+    }
+
+    /// Ends everything at once, without a word.
+    pub(super) fn kill(&self) {
+        self.killed.notify_one();
     }
 
     /// Waits until the container stops.
@@ -215,6 +222,11 @@ impl Life {
                     reason = &mut stopping => break reason,
                     Some(task) = work.recv() => drop(running.spawn(task)),
                     Some(_) = running.join_next() => {}
+                    () = self.killed.notified() => {
+                        // Every stream is closed before anybody hears of the end.
+                        running.shutdown().await;
+                        return drop(end);
+                    }
                     () = &mut clocks => {}
                 }
             }
