@@ -1,11 +1,11 @@
 //! `podkit-agent setup` as the engine starts it. These need root, which makes them ignored
-//! without it; `just test-root` runs them.
+//! without it: `cargo test -p podkit-agent --test setup -- --include-ignored`.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by a panic")]
 
 use std::{
     collections::BTreeSet,
     fs,
-    io::{Read, Write},
+    io::{ErrorKind, Read, Write},
     os::{
         fd::OwnedFd,
         unix::{
@@ -104,7 +104,10 @@ impl Helper {
                 return report;
             }
             let mut bytes = [0; 4096];
-            let length = self.socket.read(&mut bytes).unwrap();
+            let length = match self.socket.read(&mut bytes) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                read => read.unwrap(),
+            };
             assert!(length > 0, "the helper ended without a report");
             self.buffer.push(&bytes[..length]);
         }
