@@ -130,7 +130,8 @@ pub enum Request {
     /// Sets the clocks anew; answered by `Done`. No activity.
     SetClocks(Clocks),
     /// Ends every exec (`SessionClosed`), sends TERM to all processes, waits up to the grace,
-    /// kills what is left, and ends PID 1. Answered by `Closing`, then the end of the stream.
+    /// kills what is left, and ends PID 1. Answered by `Closing` at once, then the results of what
+    /// runs, then the end of the stream.
     Stop {
         /// Milliseconds between TERM and KILL.
         grace_ms: u64,

@@ -79,6 +79,8 @@ struct State {
     last_id: u32,
     questions: VecDeque<Question>,
     greeting: Option<oneshot::Sender<Greeting>>,
+    /// The greeting that came, until what came with it is taken in: whether the container stops.
+    greeted: Option<(oneshot::Sender<Greeting>, Greeting)>,
     ended: Option<Ended>,
     closing: Option<StopReason>,
     pulse: Pulse,
@@ -145,8 +147,14 @@ impl Connection {
             }
         };
         drop(state);
-        self.send(stream.id, request, size);
-        Ok(stream)
+        match self.write(stream.id, request, size) {
+            Ok(()) => Ok(stream),
+            // The agent cannot have got all of it, so it has not begun.
+            Err(error) => {
+                self.end(Ended::Lost(error.to_string()));
+                Err(self.error(Sent::No))
+            }
+        }
     }
 
     /// Asks on stream 0 and waits for the answer.
@@ -245,6 +253,7 @@ impl Connection {
         let closing = state.closing;
         let streams = std::mem::take(&mut state.streams);
         let (reader, greeting) = (state.reader.take(), state.greeting.take());
+        let greeted = state.greeted.take();
         let questions = std::mem::take(&mut state.questions);
         drop(state);
         self.outbox.lock().close();
@@ -252,7 +261,7 @@ impl Connection {
         for stream in streams.values() {
             stream.lose(&why, closing);
         }
-        drop((greeting, questions));
+        drop((greeting, greeted, questions));
         if let Some(reader) = reader {
             reader.abort();
         }
@@ -335,6 +344,11 @@ impl Connection {
                     return self.end(Ended::Protocol(what));
                 }
             }
+            let greeted = self.state.lock().greeted.take();
+            if let Some((sender, greeting)) = greeted {
+                // The caller of `connect` may have gone; so does the connection then.
+                let _gone = sender.send(greeting);
+            }
         }
     }
 
@@ -390,8 +404,7 @@ impl State {
             let greeting = Greeting { version, version_min, boot_token };
             return match self.greeting.take() {
                 Some(sender) if id == 0 => {
-                    // The caller of `connect` may have gone; so does the connection then.
-                    let _gone = sender.send(greeting);
+                    self.greeted = Some((sender, greeting));
                     Ok(())
                 }
                 _ => Err("a second greeting came".to_owned()),

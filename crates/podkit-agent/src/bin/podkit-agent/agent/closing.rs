@@ -62,6 +62,10 @@ impl Agent {
             kill_at,
             end_at: u64::MAX,
         });
+        let greeted = self.connections.iter().filter(|(_, one)| one.greeted);
+        for id in greeted.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.reply(id, 0, &Reply::Closing(reason));
+        }
         // The end of the container's own program is no wish to end the others; those that are about
         // to end are let.
         if reason != StopReason::MainExited {
@@ -92,6 +96,11 @@ impl Agent {
         for pid in self.everybody() {
             let _ = serve::kill(pid, signal);
         }
+    }
+
+    /// Why the container stops, if it does.
+    pub(super) fn closing_reason(&self) -> Option<StopReason> {
+        self.closing.as_ref().map(|closing| closing.reason)
     }
 
     fn leave_mark(&self, reason: StopReason, code: u8) {
@@ -127,16 +136,10 @@ impl Agent {
     /// Tells everybody, and ends.
     fn end(&mut self) -> ! {
         let until = now_ms() + LAST_MS;
-        let (reason, code) = match &self.closing {
-            Some(closing) => (closing.reason, closing.code),
-            None => (StopReason::Requested, 0),
-        };
+        let code = self.closing.as_ref().map_or(0, |closing| closing.code);
         let ids: Vec<u32> = self.execs.keys().copied().collect();
         for id in ids {
             self.last_words(id, until);
-        }
-        for id in self.connections.keys().copied().collect::<Vec<_>>() {
-            self.reply(id, 0, &Reply::Closing(reason));
         }
         self.flush_all(until);
         self.see_clients_out(until);

@@ -190,6 +190,16 @@ impl Agent {
         }
     }
 
+    /// Says several things of the connection as a whole at once.
+    pub(super) fn reply_all(&mut self, id: u32, replies: &[Reply]) {
+        if let Some(connection) = self.connections.get_mut(&id) {
+            for reply in replies {
+                reply.encode(0, &mut connection.output);
+            }
+            self.send(id);
+        }
+    }
+
     /// Passes output on, at most [`MAX_DATA_BYTES`].
     pub(super) fn reply_data(&mut self, id: u32, stream: u32, output: Output, bytes: &[u8]) {
         if let Some(connection) = self.connections.get_mut(&id) {

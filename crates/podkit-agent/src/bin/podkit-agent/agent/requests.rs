@@ -55,7 +55,11 @@ impl Agent {
             boot_token: self.config.boot_token,
             kernel_tree_kill: self.config.unified.is_some(),
         };
-        self.reply(id, 0, &hello);
+        match self.closing_reason() {
+            // In one piece, so that nobody takes the greeting of a stopping container for more.
+            Some(reason) => self.reply_all(id, &[hello, Reply::Closing(reason)]),
+            None => self.reply(id, 0, &hello),
+        }
         Ok(())
     }
 
