@@ -107,16 +107,20 @@ impl Runtime {
         for key in keys {
             let name = key.strip_prefix(&prefix).unwrap_or_default();
             let directory = self.store.container(name);
-            let there = exists(&directory.path);
-            // Somebody who holds the lock is at work on it.
-            let lock = if there {
-                claim(&directory.path, Duration::ZERO)
+            // Somebody who holds the lock is at work on it. A container's groups go before its name
+            // does, so without a directory there is nothing but what a killed trial left; a name
+            // that is free may be taken at this moment.
+            let _lock = if exists(&directory.path) {
+                match claim(&directory.path, Duration::ZERO) {
+                    Some(lock) => Some(lock),
+                    None => continue,
+                }
             } else {
-                None
+                match name.strip_prefix('.') {
+                    Some(token) if !exists(&self.store.temporary().join(token)) => None,
+                    _ => continue,
+                }
             };
-            if there && lock.is_none() {
-                continue;
-            }
             if directory.record().is_ok_and(|record| record.lives()) {
                 continue;
             }
