@@ -1,0 +1,212 @@
+//! One agent as PID 1, seen from the host.
+
+use std::{
+    fs,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::client::Client;
+
+/// Longest that anything here takes.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// One agent as PID 1 of its own namespaces. Its end is the end of all that is in them.
+pub(crate) struct Container {
+    unshare: Child,
+    /// PID 1, as the host numbers it.
+    pub(crate) init: u32,
+    place: PathBuf,
+}
+
+/// Waits until something is there.
+pub(crate) fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < end, "{what} did not come");
+        thread::yield_now();
+    }
+}
+
+fn is_root() -> bool {
+    fs::metadata("/proc/self").unwrap().uid() == 0
+}
+
+fn new_place() -> PathBuf {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let name = format!("podkit-serve-{}-{number}", std::process::id());
+    let place = Path::new("/var/tmp").join(name);
+    fs::create_dir(&place).unwrap();
+    // Another process writes it: a file that this one has open cannot be executed.
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("prebuilt/podkit-agent-x86_64");
+    let mut install = Command::new("install");
+    install
+        .args(["-m", "755"])
+        .arg(shipped)
+        .arg(place.join("agent"));
+    assert!(install.status().unwrap().success());
+    place
+}
+
+fn arguments_of(pid: u32) -> Vec<String> {
+    let text = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let words = text
+        .split(|byte| *byte == 0)
+        .filter(|word| !word.is_empty());
+    words
+        .map(|word| String::from_utf8_lossy(word).into_owned())
+        .collect()
+}
+
+impl Container {
+    /// Starts an agent with these arguments, in an environment of `PATH` and `BASE=1`.
+    pub(crate) fn start(arguments: &[&str]) -> Self {
+        let place = new_place();
+        let mut command = Command::new("unshare");
+        if !is_root() {
+            command.args(["--user", "--map-root-user"]);
+        }
+        command
+            .args([
+                "--pid",
+                "--fork",
+                "--mount",
+                "--mount-proc",
+                "--net",
+                "--kill-child=KILL",
+                "--",
+            ])
+            .arg(place.join("agent"))
+            .arg("init")
+            .args(arguments)
+            .current_dir("/")
+            .env_clear()
+            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+            .env("BASE", "1")
+            // Not what a command should get.
+            .stdin(Stdio::piped());
+        let unshare = command.spawn().unwrap();
+        let children = format!("/proc/{0}/task/{0}/children", unshare.id());
+        let init = wait_for("PID 1", || {
+            let text = fs::read_to_string(&children).ok()?;
+            let pid = text.split_whitespace().next()?.parse().ok()?;
+            (arguments_of(pid).get(1)? == "init").then_some(pid)
+        });
+        Self {
+            unshare,
+            init,
+            place,
+        }
+    }
+
+    /// Path of the agent's binary, inside and outside.
+    pub(crate) fn agent(&self) -> String {
+        self.place.join("agent").to_str().unwrap().to_owned()
+    }
+
+    /// A way in that has not greeted.
+    pub(crate) fn dial(&self) -> Client {
+        wait_for("the agent's socket", || {
+            let sockets = fs::read_to_string(format!("/proc/{}/net/unix", self.init)).ok()?;
+            sockets.contains("@podkit-agent").then_some(())
+        });
+        let mut command = Command::new("nsenter");
+        command.arg("--target").arg(self.init.to_string());
+        if !is_root() {
+            command.args(["--user", "--preserve-credentials"]);
+        }
+        command
+            .args(["--pid", "--mount", "--net", "--"])
+            .arg(self.agent())
+            .arg("connect");
+        Client::new(command)
+    }
+
+    /// A client that has greeted.
+    pub(crate) fn client(&self) -> Client {
+        let mut client = self.dial();
+        client.greet();
+        client
+    }
+
+    /// Numbers and arguments of what is inside, beside PID 1 and the clients' ways in.
+    pub(crate) fn processes(&self) -> Vec<(u32, Vec<String>)> {
+        let namespace = |pid: u32| {
+            fs::metadata(format!("/proc/{pid}/ns/pid"))
+                .ok()
+                .map(|it| it.ino())
+        };
+        let own = namespace(self.init);
+        let all = fs::read_dir("/proc").unwrap();
+        all.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+            .filter(|pid| *pid != self.init && own.is_some() && namespace(*pid) == own)
+            .map(|pid| (pid, arguments_of(pid)))
+            .filter(|(_, arguments)| arguments.get(1).is_none_or(|word| word != "connect"))
+            .collect()
+    }
+
+    /// Waits until a program with this argument runs.
+    pub(crate) fn wait_for_argument(&self, argument: &str) -> u32 {
+        wait_for(argument, || {
+            let all = self.processes();
+            let found = all
+                .iter()
+                .find(|(_, words)| words.iter().any(|word| word == argument));
+            found.map(|(pid, _)| *pid)
+        })
+    }
+
+    /// Waits until nothing is left inside.
+    pub(crate) fn wait_until_empty(&self) {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let left = self.processes();
+            if left.is_empty() {
+                return;
+            }
+            assert!(Instant::now() < end, "still there: {left:?}");
+            thread::yield_now();
+        }
+    }
+
+    /// A number in PID 1's `/proc` file, in KiB.
+    pub(crate) fn kilobytes(&self, file: &str, name: &str) -> u64 {
+        let text = fs::read_to_string(format!("/proc/{}/{file}", self.init)).unwrap();
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix(name))
+            .unwrap();
+        line.split_whitespace().next().unwrap().parse().unwrap()
+    }
+
+    /// Sends PID 1 a signal from the host.
+    pub(crate) fn signal(&self, name: &str) {
+        let status = Command::new("kill")
+            .arg(name)
+            .arg(self.init.to_string())
+            .status()
+            .unwrap();
+        assert!(status.success());
+    }
+
+    /// Waits until the container has ended by itself.
+    pub(crate) fn end(&mut self) -> ExitStatus {
+        wait_for("the container's end", || self.unshare.try_wait().unwrap())
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        let _ = self.unshare.kill();
+        let _ = self.unshare.wait();
+        let _ = fs::remove_dir_all(&self.place);
+    }
+}

@@ -1,0 +1,23 @@
+//! `podkit-agent init` as PID 1 of new namespaces, without cgroups: commands are held together by
+//! supervisors. Clients come by `podkit-agent connect`, as they do under a foreign engine.
+//!
+//! Tests with several users need root, which makes them ignored without it.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by a panic"
+)]
+
+mod client;
+mod clocks;
+mod container;
+mod exec;
+mod files;
+mod flow;
+mod hostile;
+mod input;
+mod main_command;
+mod memory;
+mod peers;
+mod trees;

@@ -1,0 +1,53 @@
+//! Who is let in.
+
+use podkit_agent::{ExecSpec, PROTOCOL_VERSION, Reply, Request};
+
+use crate::{client::shell, container::Container};
+
+/// A greeting as the text of a shell's `printf`.
+fn greeting() -> String {
+    let mut frame = Vec::new();
+    Request::Hello {
+        version: PROTOCOL_VERSION,
+        version_min: PROTOCOL_VERSION,
+    }
+    .encode(0, &mut frame);
+    frame.iter().map(|byte| format!("\\{byte:03o}")).collect()
+}
+
+/// Runs `connect` inside as this user and checks that it is refused.
+fn check(user: &str) {
+    let container = Container::start(&[]);
+    let mut client = container.client();
+    let idle = |client: &mut crate::client::Client| match client.ask(&Request::Status) {
+        Reply::Status(status) => status.uptime_ms - status.idle_ms,
+        other => panic!("no status came: {other:?}"),
+    };
+    let before = idle(&mut client);
+    for leader in ["", "setsid "] {
+        let text = format!(
+            "printf '{}' | {leader}{} connect; echo $?",
+            greeting(),
+            container.agent()
+        );
+        // Passive, so that the command itself moves no clock.
+        let ended = client.run(ExecSpec {
+            passive: true,
+            user: user.into(),
+            ..shell(&text)
+        });
+        assert_eq!(ended.out(), "1\n", "not a byte, and a code that tells");
+    }
+    assert!(idle(&mut client).abs_diff(before) <= 1, "a clock was moved");
+}
+
+#[test]
+fn process_inside_of_the_agents_own_user_is_refused() {
+    check("");
+}
+
+#[test]
+#[ignore = "needs root"]
+fn process_inside_of_another_user_is_refused() {
+    check("65534");
+}
