@@ -113,7 +113,7 @@ impl Agent {
         let due: alloc::vec::Vec<u32> = self
             .execs
             .iter()
-            .filter(|(_, exec)| exec.next(now).is_some_and(|at| at <= now))
+            .filter(|(_, exec)| exec.is_due(now))
             .map(|(id, _)| *id)
             .collect();
         for id in due {

@@ -113,6 +113,12 @@ impl Exec {
         [deadline, drain].into_iter().flatten().min()
     }
 
+    /// Whether it has to be looked at now. The kernel tells of a process's end before its group is
+    /// empty, so what is being killed is looked at until it is gone, whatever else happens.
+    pub(super) fn is_due(&self, now: u64) -> bool {
+        matches!(self.kill, Kill::Since(..)) || self.next(now).is_some_and(|at| at <= now)
+    }
+
     fn status(&self, oom_now: Option<u64>) -> ExecStatus {
         let Some((status, _)) = self.ended else {
             return match self.cause {
