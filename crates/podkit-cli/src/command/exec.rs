@@ -1,8 +1,8 @@
 //! `podkit exec`, and the part of it that `podkit run` shares.
 
 use podkit::{
-    DEFAULT_OUTPUT_LIMIT_BYTES, Error, ErrorKind, ExecRequest, ExecResult, MemorySource,
-    OnConflict, Opened, Outcome, Podkit, Session, Stdin,
+    DEFAULT_OUTPUT_LIMIT_BYTES, Error, ExecRequest, ExecResult, MemorySource, OnConflict, Opened,
+    Outcome, Podkit, Session, Stdin,
 };
 use serde_json::{Map, Value, json};
 
@@ -36,9 +36,7 @@ pub(super) async fn exec(context: &Context, args: ExecArgs) -> Result<Exit, Fail
         let session = open.await?;
         podkit::Result::Ok((podkit, session))
     };
-    let (podkit, session) = pump::unless_signalled(&mut signals, open)
-        .await
-        .map_err(hint_conflict)?;
+    let (podkit, session) = pump::unless_signalled(&mut signals, open).await?;
     note_opened(
         context,
         &podkit,
@@ -119,16 +117,6 @@ pub(super) async fn attend(
         }
     }
     Ok(Exit::Command(result.outcome.code()))
-}
-
-fn hint_conflict(mut failure: Failure) -> Failure {
-    failure.error = failure.error.map(|error| match error.kind() {
-        ErrorKind::Conflict if error.hint().is_none() => error.with_hint(
-            "pass `--reuse` to use the session as it is, or `--replace` to make its container anew",
-        ),
-        _ => error,
-    });
-    failure
 }
 
 /// Says on standard error when a container was made.

@@ -10,10 +10,12 @@ use crate::{
 
 /// Lists sessions.
 pub(super) async fn ls(context: &Context, args: LsArgs) -> Result<Exit, Failure> {
+    if let Some(user) = &args.user {
+        podkit::UserId::new(user.as_str()).map_err(Failure::usage)?;
+    }
     let podkit = context.podkit().await?;
     let mut list = podkit.list();
     if let Some(user) = &args.user {
-        podkit::UserId::new(user.as_str()).map_err(Failure::usage)?;
         list = list.user(user);
     }
     let mut sessions = list.await?;

@@ -187,12 +187,16 @@ fn cp_carries_a_tree_both_ways() {
     );
     assert!(back.join("sub/empty").is_dir());
     home.ok(&["cp", "s:/workspace/tree/run.sh", back.to_str().unwrap()]);
-    home.ok(&[
-        "cp",
-        "s:/workspace/tree/sub/.",
-        back.join("sub/empty").to_str().unwrap(),
-    ]);
-    assert!(back.join("sub/empty/data").exists());
+    // Of a part of the tree, the link leads out of what is copied.
+    let empty = back.join("sub/empty");
+    let ran = home.run(&["cp", "s:tree/sub/.", empty.to_str().unwrap()]);
+    assert_eq!(ran.code, 125);
+    assert!(
+        ran.stderr.contains("`link` to `../run.sh`"),
+        "{}",
+        ran.stderr
+    );
+    assert!(empty.join("data").exists() && !empty.join("link").exists());
     let json = home.json(&[
         "cp",
         "--json",

@@ -173,7 +173,7 @@ impl<'a> Opening<'a> {
                 format!("the session's container was made with other values of `{names}`"),
             )
             .with_container(&info.id)
-            .with_hint("leave these fields out, close the session first, or ask to replace it")),
+            .with_hint("leave these fields out, or use the session as it is (`--reuse`) or make its container anew (`--replace`)")),
             OnConflict::Reuse => {
                 warn!(
                     fields = fields.join(", "),
