@@ -5,7 +5,11 @@
 //! hide. All of it goes through the public API, and the hardening of every timed container is
 //! checked after its time was taken.
 
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a bench fails loudly and prints")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a bench fails loudly and prints"
+)]
 
 use std::{
     fs,
@@ -47,7 +51,10 @@ struct Bench {
 
 impl Bench {
     async fn new() -> Self {
-        let directory = tempfile::Builder::new().prefix("podkit-bench").tempdir_in("/var/tmp").unwrap();
+        let directory = tempfile::Builder::new()
+            .prefix("podkit-bench")
+            .tempdir_in("/var/tmp")
+            .unwrap();
         fs::write(directory.path().join("first.c"), PROGRAM).unwrap();
         fs::create_dir(directory.path().join("bin")).unwrap();
         let built = Command::new("cc")
@@ -81,7 +88,11 @@ impl Bench {
     }
 
     async fn open(&self, name: &str) -> Session {
-        self.podkit.session("bench", name).spec(self.spec()).await.unwrap()
+        self.podkit
+            .session("bench", name)
+            .spec(self.spec())
+            .await
+            .unwrap()
     }
 }
 
@@ -110,15 +121,27 @@ async fn assert_hardened(session: &Session) {
     let text = out.stdout_text();
     let field = |name: &str| {
         let line = text.lines().find(|line| line.starts_with(name));
-        line.and_then(|line| line.split_whitespace().nth(1)).unwrap_or_default().to_owned()
+        line.and_then(|line| line.split_whitespace().nth(1))
+            .unwrap_or_default()
+            .to_owned()
     };
     assert_eq!(field("NoNewPrivs:"), "1");
     assert_eq!(field("Seccomp:"), "2");
-    assert_eq!(u64::from_str_radix(&field("CapEff:"), 16).unwrap() & (1 << 21), 0, "SYS_ADMIN");
+    assert_eq!(
+        u64::from_str_radix(&field("CapEff:"), 16).unwrap() & (1 << 21),
+        0,
+        "SYS_ADMIN"
+    );
     assert!(text.ends_with("lo\n"), "own network namespace: {text}");
     if session.info().await.unwrap().isolation == Some(Isolation::OwnRange) {
-        let map = text.lines().find(|line| line.trim_start().starts_with("0 ")).unwrap();
-        assert!(!map.split_whitespace().nth(1).unwrap().eq("0"), "own range: {map}");
+        let map = text
+            .lines()
+            .find(|line| line.trim_start().starts_with("0 "))
+            .unwrap();
+        assert!(
+            !map.split_whitespace().nth(1).unwrap().eq("0"),
+            "own range: {map}"
+        );
     }
 }
 
@@ -138,23 +161,39 @@ fn sorted(mut times: Vec<Duration>) -> Times {
 }
 
 fn row(what: &str, rounds: Rounds, ours: &Times, beside: &str, other: Option<&Times>) {
-    let pauses = if rounds.pause.is_zero() { "none" } else { "150 ms" };
+    let pauses = if rounds.pause.is_zero() {
+        "none"
+    } else {
+        "150 ms"
+    };
     let (median, p99) = (ours.percentile(50), ours.percentile(99));
     let compared = other.map_or_else(
         || " – | – ".to_owned(),
         |other| {
             let theirs = other.percentile(50);
-            format!(" {beside} {theirs:.2} / {:.2} | {:.2} ", other.percentile(99), median / theirs)
+            format!(
+                " {beside} {theirs:.2} / {:.2} | {:.2} ",
+                other.percentile(99),
+                median / theirs
+            )
         },
     );
-    println!("| {what} | {pauses} | {} | {median:.2} / {p99:.2} |{compared}|", rounds.count);
+    println!(
+        "| {what} | {pauses} | {} | {median:.2} / {p99:.2} |{compared}|",
+        rounds.count
+    );
 }
 
 fn time_command(program: &Path, arguments: &[&str]) -> Duration {
     let start = Instant::now();
     let output = Command::new(program).args(arguments).output().unwrap();
     let elapsed = start.elapsed();
-    assert_eq!(output.stdout, b"x", "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(
+        output.stdout,
+        b"x",
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     elapsed
 }
 
@@ -183,13 +222,35 @@ async fn cold(bench: &Bench, rounds: Rounds, what: &str) {
             pause(rounds).await;
             theirs.push(time_command(
                 bwrap,
-                &["--unshare-all", "--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev", program],
+                &[
+                    "--unshare-all",
+                    "--ro-bind",
+                    "/",
+                    "/",
+                    "--proc",
+                    "/proc",
+                    "--dev",
+                    "/dev",
+                    program,
+                ],
             ));
         }
     }
     let theirs = (!theirs.is_empty()).then(|| sorted(theirs));
-    row(&format!("open of an absent session to the first byte{what}"), rounds, &sorted(ours), "bwrap", theirs.as_ref());
-    row(&format!("open, exec, close{what}"), rounds, &sorted(cycles), "bwrap", theirs.as_ref());
+    row(
+        &format!("open of an absent session to the first byte{what}"),
+        rounds,
+        &sorted(ours),
+        "bwrap",
+        theirs.as_ref(),
+    );
+    row(
+        &format!("open, exec, close{what}"),
+        rounds,
+        &sorted(cycles),
+        "bwrap",
+        theirs.as_ref(),
+    );
 }
 
 async fn warm(bench: &Bench, rounds: Rounds, what: &str) {
@@ -210,34 +271,72 @@ async fn warm(bench: &Bench, rounds: Rounds, what: &str) {
     }
     assert_hardened(&session).await;
     session.close().await.unwrap();
-    row(&format!("warm exec, output captured{what}"), rounds, &sorted(ours), "bare spawn", Some(&sorted(theirs)));
+    row(
+        &format!("warm exec, output captured{what}"),
+        rounds,
+        &sorted(ours),
+        "bare spawn",
+        Some(&sorted(theirs)),
+    );
 }
 
 async fn reconnect(bench: &Bench, rounds: Rounds) {
     let cli = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/release/podkit");
     let cli = std::env::args_os().nth(1).map_or(cli, PathBuf::from);
-    assert!(cli.exists(), "`{}` is missing; run `./scripts/bench.sh`", cli.display());
+    assert!(
+        cli.exists(),
+        "`{}` is missing; run `./scripts/bench.sh`",
+        cli.display()
+    );
     let session = bench.open("cli").await;
-    let (state, run) = (bench.directory.path().join("state"), bench.directory.path().join("run"));
+    let (state, run) = (
+        bench.directory.path().join("state"),
+        bench.directory.path().join("run"),
+    );
     let (state, run) = (state.to_str().unwrap(), run.to_str().unwrap());
     let (mut ours, mut theirs) = (vec![], vec![]);
     for _ in 0..rounds.count {
         pause(rounds).await;
         ours.push(time_command(
             &cli,
-            &["--backend", "embedded", "--state-dir", state, "--run-dir", run, "exec", "bench/cli", "--", "/bench/first"],
+            &[
+                "--backend",
+                "embedded",
+                "--state-dir",
+                state,
+                "--run-dir",
+                run,
+                "exec",
+                "bench/cli",
+                "--",
+                "/bench/first",
+            ],
         ));
         pause(rounds).await;
         theirs.push(time_command(&bench.program(), &[]));
     }
     session.close().await.unwrap();
-    row("CLI: start to output, session running", rounds, &sorted(ours), "bare spawn", Some(&sorted(theirs)));
+    row(
+        "CLI: start to output, session running",
+        rounds,
+        &sorted(ours),
+        "bare spawn",
+        Some(&sorted(theirs)),
+    );
 }
 
 fn available_memory() -> u64 {
     let text = fs::read_to_string("/proc/meminfo").unwrap();
-    let line = text.lines().find(|line| line.starts_with("MemAvailable:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+    let line = text
+        .lines()
+        .find(|line| line.starts_with("MemAvailable:"))
+        .unwrap();
+    line.split_whitespace()
+        .nth(1)
+        .unwrap()
+        .parse::<u64>()
+        .unwrap()
+        * 1024
 }
 
 async fn density(bench: &Bench, count: usize) {
@@ -250,7 +349,11 @@ async fn density(bench: &Bench, count: usize) {
         }
         sessions
     });
-    let sessions: Vec<Session> = futures::future::join_all(workers).await.into_iter().flatten().collect();
+    let sessions: Vec<Session> = futures::future::join_all(workers)
+        .await
+        .into_iter()
+        .flatten()
+        .collect();
     let elapsed = start.elapsed();
     let each = before.saturating_sub(available_memory()) / count as u64;
     for session in sessions.iter().step_by(100) {
@@ -282,7 +385,10 @@ async fn run() {
     density(&bench, 1000).await;
     // A client as large as a real application: what forks, pays by the page.
     let ballast = vec![1_u8; 1 << 30];
-    let rounds = Rounds { count: 100, pause: Duration::ZERO };
+    let rounds = Rounds {
+        count: 100,
+        pause: Duration::ZERO,
+    };
     cold(&bench, rounds, ", client of 1 GiB").await;
     warm(&bench, rounds, ", client of 1 GiB").await;
     assert_eq!(std::hint::black_box(&ballast).len(), 1 << 30);
@@ -290,6 +396,9 @@ async fn run() {
 }
 
 fn main() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build();
     runtime.unwrap().block_on(run());
 }

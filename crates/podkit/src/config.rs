@@ -61,7 +61,9 @@ impl Image {
             return Ok(Self::Tar(PathBuf::from(path)));
         }
         if text.is_empty() || text.contains(|c: char| c.is_whitespace() || c.is_control()) {
-            return Err(Error::invalid_input(format!("{text:?} is not an image name")));
+            return Err(Error::invalid_input(format!(
+                "{text:?} is not an image name"
+            )));
         }
         Ok(Self::Reference(text.to_owned()))
     }
@@ -130,7 +132,11 @@ impl Mount {
 
     /// Mounts memory at `target`.
     pub fn tmpfs(target: impl Into<PathBuf>, size_bytes: Option<u64>) -> Self {
-        Self { source: MountSource::Tmpfs { size_bytes }, target: target.into(), read_only: false }
+        Self {
+            source: MountSource::Tmpfs { size_bytes },
+            target: target.into(),
+            read_only: false,
+        }
     }
 
     /// Makes it read-only.
@@ -314,7 +320,11 @@ pub fn parse_bytes(text: &str) -> Result<u64> {
         _ => return Err(bad()),
     };
     let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
-    if whole.is_empty() || !(whole.to_owned() + fraction).bytes().all(|b| b.is_ascii_digit()) {
+    if whole.is_empty()
+        || !(whole.to_owned() + fraction)
+            .bytes()
+            .all(|b| b.is_ascii_digit())
+    {
         return Err(bad());
     }
     let unit = 1_u64 << shift;
@@ -324,7 +334,9 @@ pub fn parse_bytes(text: &str) -> Result<u64> {
         let fraction = fraction.get(..fraction.len().min(6)).unwrap_or_default();
         let scale = 10_u64.pow(u32::try_from(fraction.len()).unwrap_or(6));
         let part: u64 = fraction.parse().map_err(|_| bad())?;
-        bytes = bytes.checked_add(unit / scale * part + unit % scale * part / scale).ok_or_else(bad)?;
+        bytes = bytes
+            .checked_add(unit / scale * part + unit % scale * part / scale)
+            .ok_or_else(bad)?;
     }
     if bytes == 0 || bytes > i64::MAX.unsigned_abs() {
         return Err(bad());
@@ -370,7 +382,10 @@ pub struct Workspace {
 impl Workspace {
     /// Workspaces under `base`, which this process and the engine see at the same path.
     pub fn new(base: impl Into<PathBuf>) -> Self {
-        Self { base: base.into(), host_base: None }
+        Self {
+            base: base.into(),
+            host_base: None,
+        }
     }
 
     /// Says where the engine sees the base directory.
@@ -593,11 +608,27 @@ mod tests {
 
     #[test]
     fn parse_bytes_with_units_is_exact() {
-        let good = [("1", 1), ("512m", 512 << 20), ("1.5G", 3 << 29), ("2KiB", 2048)];
+        let good = [
+            ("1", 1),
+            ("512m", 512 << 20),
+            ("1.5G", 3 << 29),
+            ("2KiB", 2048),
+        ];
         for (text, bytes) in good {
             assert_eq!(parse_bytes(text).unwrap(), bytes, "{text}");
         }
-        for text in ["", "lots", "-1", "0", "1x", "1e3", ".5g", "99999999t", "1.2.3", "m"] {
+        for text in [
+            "",
+            "lots",
+            "-1",
+            "0",
+            "1x",
+            "1e3",
+            ".5g",
+            "99999999t",
+            "1.2.3",
+            "m",
+        ] {
             assert!(parse_bytes(text).is_err(), "{text}");
         }
     }

@@ -202,7 +202,9 @@ impl Error {
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut debug = f.debug_struct("Error");
-        debug.field("kind", &self.0.kind).field("message", &self.to_string());
+        debug
+            .field("kind", &self.0.kind)
+            .field("message", &self.to_string());
         if let Some(hint) = &self.0.hint {
             debug.field("hint", hint);
         }

@@ -63,7 +63,10 @@ pub enum Stdin {
 impl ExecRequest {
     /// Runs `argv` without a shell.
     pub fn new(argv: impl IntoIterator<Item = impl Into<Vec<u8>>>) -> Self {
-        Self { argv: argv.into_iter().map(Into::into).collect(), ..Self::default() }
+        Self {
+            argv: argv.into_iter().map(Into::into).collect(),
+            ..Self::default()
+        }
     }
 
     /// Runs `text` with `/bin/sh -c`.
@@ -81,13 +84,18 @@ impl ExecRequest {
             return Err(Error::invalid_input("the command is empty"));
         }
         if self.argv.iter().any(|word| word.contains(&0)) {
-            return Err(Error::invalid_input("an argument of the command contains a NUL byte"));
+            return Err(Error::invalid_input(
+                "an argument of the command contains a NUL byte",
+            ));
         }
         for (name, value) in &self.env {
             check_env(name, value)?;
         }
         for (what, text) in [("working directory", &self.cwd), ("user", &self.user)] {
-            if text.as_deref().is_some_and(|text| text.is_empty() || text.contains('\0')) {
+            if text
+                .as_deref()
+                .is_some_and(|text| text.is_empty() || text.contains('\0'))
+            {
                 return Err(Error::invalid_input(format!(
                     "the {what} is empty or contains a NUL byte"
                 )));
@@ -97,11 +105,18 @@ impl ExecRequest {
             return Err(Error::invalid_input("a timeout of zero lets nothing run"));
         }
         let words: usize = self.argv.iter().map(|word| word.len() + 9).sum();
-        let env: usize = self.env.iter().map(|(name, value)| name.len() + value.len() + 10).sum();
+        let env: usize = self
+            .env
+            .iter()
+            .map(|(name, value)| name.len() + value.len() + 10)
+            .sum();
         if words + env > podkit_agent::MAX_EXEC_BYTES {
             return Err(Error::new(
                 ErrorKind::LimitExceeded,
-                format!("arguments and environment are {} bytes; the limit is 1 MiB", words + env),
+                format!(
+                    "arguments and environment are {} bytes; the limit is 1 MiB",
+                    words + env
+                ),
             )
             .with_hint("write long data to a file, or send it as standard input"));
         }
@@ -115,10 +130,14 @@ impl ExecRequest {
 /// `InvalidInput`, naming the variable and never its value.
 pub(crate) fn check_env(name: &str, value: &str) -> Result<()> {
     if name.is_empty() || name.contains(['=', '\0']) {
-        return Err(Error::invalid_input(format!("{name:?} is not a name of a variable")));
+        return Err(Error::invalid_input(format!(
+            "{name:?} is not a name of a variable"
+        )));
     }
     if value.contains('\0') {
-        return Err(Error::invalid_input(format!("the value of `{name}` contains a NUL byte")));
+        return Err(Error::invalid_input(format!(
+            "the value of `{name}` contains a NUL byte"
+        )));
     }
     Ok(())
 }
@@ -288,7 +307,11 @@ impl ExecOutput {
         let mut out = Vec::with_capacity(self.stdout.len() + self.stderr.len());
         let (mut stdout, mut stderr) = (self.stdout.as_slice(), self.stderr.as_slice());
         for (turn, &length) in self.order.iter().enumerate() {
-            let from = if turn % 2 == 0 { &mut stdout } else { &mut stderr };
+            let from = if turn % 2 == 0 {
+                &mut stdout
+            } else {
+                &mut stderr
+            };
             let (head, tail) = from.split_at(length.min(from.len()));
             out.extend_from_slice(head);
             *from = tail;

@@ -27,7 +27,9 @@ impl ContainerId {
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
         let starts = id.starts_with(|c: char| c.is_ascii_alphanumeric());
         if !starts || id.len() > 128 || !id.chars().all(plain) {
-            return Err(Error::invalid_input(format!("{id:?} is not a container id")));
+            return Err(Error::invalid_input(format!(
+                "{id:?} is not a container id"
+            )));
         }
         Ok(Self(id))
     }
@@ -59,7 +61,9 @@ fn check_id(what: &str, id: &str) -> Result<()> {
     } else {
         return Ok(());
     };
-    Err(Error::invalid_input(format!("the {what} {id:?} {complaint}")))
+    Err(Error::invalid_input(format!(
+        "the {what} {id:?} {complaint}"
+    )))
 }
 
 macro_rules! id_type {
@@ -172,7 +176,10 @@ impl SessionKey {
     /// # Errors
     /// `InvalidInput`, naming the id that is wrong.
     pub fn new(user: impl Into<String>, session: impl Into<String>) -> Result<Self> {
-        Ok(Self { user: UserId::new(user)?, session: SessionId::new(session)? })
+        Ok(Self {
+            user: UserId::new(user)?,
+            session: SessionId::new(session)?,
+        })
     }
 
     /// Parses `user/session` with both parts percent-encoded; without a slash the user is
@@ -240,7 +247,11 @@ impl SessionKey {
             .join("-");
         let slug: String = slug.chars().take(room).collect();
         let slug = slug.trim_matches('-');
-        if slug.is_empty() { format!("{prefix}-{tail}") } else { format!("{prefix}-{slug}-{tail}") }
+        if slug.is_empty() {
+            format!("{prefix}-{tail}")
+        } else {
+            format!("{prefix}-{slug}-{tail}")
+        }
     }
 }
 
@@ -273,8 +284,9 @@ fn percent_decode(text: &str) -> Result<String> {
     while let Some(byte) = bytes.next() {
         if byte == b'%' {
             let digits = [bytes.next().ok_or_else(bad)?, bytes.next().ok_or_else(bad)?];
-            let decoded =
-                data_encoding::HEXUPPER_PERMISSIVE.decode(&digits).map_err(|_| bad())?;
+            let decoded = data_encoding::HEXUPPER_PERMISSIVE
+                .decode(&digits)
+                .map_err(|_| bad())?;
             out.extend(decoded);
         } else {
             out.push(byte);
@@ -298,16 +310,27 @@ mod tests {
     #[test]
     fn container_name_of_any_key_is_short_plain_and_distinct() {
         let prefix = Prefix::default();
-        let keys = [("a", "b-c"), ("a-b", "c"), ("é", "中"), ("A", "b-c"), (&"x".repeat(128), "y")];
+        let keys = [
+            ("a", "b-c"),
+            ("a-b", "c"),
+            ("é", "中"),
+            ("A", "b-c"),
+            (&"x".repeat(128), "y"),
+        ];
         let mut names: Vec<String> = keys
             .iter()
             .map(|(user, session)| {
-                SessionKey::new(*user, *session).unwrap().container_name(&prefix)
+                SessionKey::new(*user, *session)
+                    .unwrap()
+                    .container_name(&prefix)
             })
             .collect();
         for name in &names {
             assert!(name.len() <= MAX_NAME_BYTES, "{name}");
-            assert!(name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-'), "{name}");
+            assert!(
+                name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-'),
+                "{name}"
+            );
             ContainerId::new(name.clone()).unwrap();
         }
         names.dedup();

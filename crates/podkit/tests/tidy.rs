@@ -12,7 +12,10 @@ struct Source {
 }
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../..")
+        .canonicalize()
+        .unwrap()
 }
 
 fn sources() -> Vec<Source> {
@@ -26,8 +29,15 @@ fn sources() -> Vec<Source> {
                     open.push(path);
                 }
             } else if path.extension().is_some_and(|extension| extension == "rs") {
-                let name = path.strip_prefix(&root).unwrap().to_string_lossy().into_owned();
-                found.push(Source { path: name, text: fs::read_to_string(&path).unwrap() });
+                let name = path
+                    .strip_prefix(&root)
+                    .unwrap()
+                    .to_string_lossy()
+                    .into_owned();
+                found.push(Source {
+                    path: name,
+                    text: fs::read_to_string(&path).unwrap(),
+                });
             }
         }
     }
@@ -60,7 +70,11 @@ fn in_sys(path: &str) -> bool {
 #[test]
 fn session_names_no_backend() {
     let session = |path: &str| path.starts_with("crates/podkit/src/session/");
-    forbid("crate::backend", "sessions know containers, not engines", session);
+    forbid(
+        "crate::backend",
+        "sessions know containers, not engines",
+        session,
+    );
 }
 
 #[test]
@@ -78,7 +92,11 @@ fn plain_data_imports_only_plain_data() {
             .any(|name| path == format!("crates/podkit/src/{name}.rs"))
     };
     for module in ["backend", "container", "session", "agent"] {
-        forbid(&format!("crate::{module}"), "plain data stands on nothing", plain);
+        forbid(
+            &format!("crate::{module}"),
+            "plain data stands on nothing",
+            plain,
+        );
     }
 }
 
@@ -88,17 +106,28 @@ fn engine_clients_appear_only_under_their_backend() {
         path.starts_with("crates/podkit/src/")
             && !path.starts_with("crates/podkit/src/backend/embedded")
     };
-    forbid("podkit_runtime::", "only the embedded backend knows the runtime", elsewhere);
+    forbid(
+        "podkit_runtime::",
+        "only the embedded backend knows the runtime",
+        elsewhere,
+    );
 }
 
 #[test]
 fn unsafe_appears_only_in_sys() {
     let elsewhere = |path: &str| path.contains("/src/") && !in_sys(path);
-    forbid("unsafe ", "system calls live in the `sys` modules", elsewhere);
+    forbid(
+        "unsafe ",
+        "system calls live in the `sys` modules",
+        elsewhere,
+    );
     for Source { path, text } in sources() {
         let is_root = path.ends_with("/src/lib.rs") || path.ends_with("/src/main.rs");
         if is_root && !path.contains("podkit-runtime") {
-            assert!(text.contains("#![forbid(unsafe_code)]"), "{path} must forbid unsafe");
+            assert!(
+                text.contains("#![forbid(unsafe_code)]"),
+                "{path} must forbid unsafe"
+            );
         }
     }
 }
@@ -111,7 +140,11 @@ fn printing_appears_only_in_the_output_module() {
             && !path.contains("/conformance/")
     };
     for word in ["println!", "eprintln!", "print!(", "eprint!("] {
-        forbid(word, "libraries print nothing; the CLI prints in output.rs", elsewhere);
+        forbid(
+            word,
+            "libraries print nothing; the CLI prints in output.rs",
+            elsewhere,
+        );
     }
 }
 
@@ -119,7 +152,11 @@ fn printing_appears_only_in_the_output_module() {
 fn environment_is_read_only_by_the_command_line() {
     let elsewhere =
         |path: &str| path.contains("/src/") && !path.ends_with("podkit-cli/src/args.rs");
-    forbid("env::var", "only the CLI's args module reads the environment", elsewhere);
+    forbid(
+        "env::var",
+        "only the CLI's args module reads the environment",
+        elsewhere,
+    );
 }
 
 #[test]
@@ -131,11 +168,25 @@ fn runtime_knows_no_tokio() {
 
 #[test]
 fn nothing_waits_by_sleeping_or_is_left_undone() {
-    for word in ["thread::sleep", "todo!(", "unimplemented!(", "#[ignore", "dbg!("] {
-        forbid(word, "wait for a condition with a bound; finish what is begun", |_| true);
+    for word in [
+        "thread::sleep",
+        "todo!(",
+        "unimplemented!(",
+        "#[ignore",
+        "dbg!(",
+    ] {
+        forbid(
+            word,
+            "wait for a condition with a bound; finish what is begun",
+            |_| true,
+        );
     }
     let tests = |path: &str| path.contains("/tests/") || path.contains("/conformance/");
-    forbid("time::sleep(", "tests wait for a condition with a bound", tests);
+    forbid(
+        "time::sleep(",
+        "tests wait for a condition with a bound",
+        tests,
+    );
 }
 
 #[test]
@@ -158,7 +209,12 @@ fn lints_are_expected_with_a_reason_and_never_allowed() {
 fn prebuilt_agent_is_small_and_matches_its_hash() {
     use sha2::{Digest, Sha256};
     for binary in podkit_agent::BINARIES {
-        assert!(binary.bytes.len() <= 400 * 1024, "{}: {} bytes", binary.arch, binary.bytes.len());
+        assert!(
+            binary.bytes.len() <= 400 * 1024,
+            "{}: {} bytes",
+            binary.arch,
+            binary.bytes.len()
+        );
         let digest = data_encoding::HEXLOWER.encode(&Sha256::digest(binary.bytes));
         assert_eq!(digest, binary.sha256, "rebuild with `just agent`");
     }

@@ -3,8 +3,8 @@
 use std::{fmt, future::poll_fn, sync::Arc, time::Duration};
 
 use podkit_agent::{
-    AgentStatus, ExecSpec, FileCall, MAX_EXEC_BYTES, PROTOCOL_VERSION,
-    PROTOCOL_VERSION_MIN, Request, StopReason, compatible,
+    AgentStatus, ExecSpec, FileCall, MAX_EXEC_BYTES, PROTOCOL_VERSION, PROTOCOL_VERSION_MIN,
+    Request, StopReason, compatible,
 };
 use tokio::{sync::oneshot, task::JoinSet};
 
@@ -65,8 +65,10 @@ impl AgentClient {
         let mut tasks = JoinSet::new();
         connection.set_reader(tasks.spawn(Arc::clone(&connection).read_task(source)));
         tasks.spawn(Arc::clone(&connection).write_task());
-        let hello =
-            Request::Hello { version: PROTOCOL_VERSION, version_min: PROTOCOL_VERSION_MIN };
+        let hello = Request::Hello {
+            version: PROTOCOL_VERSION,
+            version_min: PROTOCOL_VERSION_MIN,
+        };
         connection.send(0, &hello, 0);
         let greeting = receiver.await.map_err(|_| {
             let error = connection.error(Sent::Yes);
@@ -80,7 +82,11 @@ impl AgentClient {
             ))
             .with_hint("close the session and open it again"));
         }
-        Ok(Self(Arc::new(Inner { connection, greeting, _tasks: tasks })))
+        Ok(Self(Arc::new(Inner {
+            connection,
+            greeting,
+            _tasks: tasks,
+        })))
     }
 
     pub(super) fn connection(&self) -> &Connection {
@@ -118,8 +124,14 @@ impl AgentClient {
             let message = format!("arguments and environment are {size} bytes; the limit is 1 MiB");
             return Err(Error::new(ErrorKind::LimitExceeded, message));
         }
-        let wants = super::exec::Wants { input: spec.stdin, detached: spec.detached };
-        let stream = self.connection().begin(Call::Exec, &Request::Exec(spec), size).await?;
+        let wants = super::exec::Wants {
+            input: spec.stdin,
+            detached: spec.detached,
+        };
+        let stream = self
+            .connection()
+            .begin(Call::Exec, &Request::Exec(spec), size)
+            .await?;
         let guard = Guard::new(self, stream, !wants.detached);
         let started = poll_fn(|context| guard.stream.poll_started(context)).await;
         let stream = guard.disarm();
@@ -131,7 +143,11 @@ impl AgentClient {
 
     /// How the agent is. No activity.
     pub(crate) async fn status(&self) -> Result<AgentStatus> {
-        match self.connection().ask(&Request::Status, Wants::Status).await? {
+        match self
+            .connection()
+            .ask(&Request::Status, Wants::Status)
+            .await?
+        {
             Answer::Status(status) => Ok(status),
             answer => Err(not_done(&answer)),
         }
@@ -211,12 +227,25 @@ impl AgentClient {
 
     /// Facts about a file; of what a link leads to, with `follow`.
     pub(crate) async fn stat(&self, path: &str, user: &str, follow: bool) -> Result<FileEntry> {
-        let entries = self.entries(Call::Stat, FileCall::Stat { follow }, path, user).await?;
+        let entries = self
+            .entries(Call::Stat, FileCall::Stat { follow }, path, user)
+            .await?;
         let mut entry = entries.into_iter().next().ok_or_else(|| {
-            Error::new(ErrorKind::AgentUnreachable, "facts about a file did not come")
+            Error::new(
+                ErrorKind::AgentUnreachable,
+                "facts about a file did not come",
+            )
         })?;
-        let name = path.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
-        entry.name = if name.is_empty() { "/".to_owned() } else { name.to_owned() };
+        let name = path
+            .trim_end_matches('/')
+            .rsplit('/')
+            .next()
+            .unwrap_or_default();
+        entry.name = if name.is_empty() {
+            "/".to_owned()
+        } else {
+            name.to_owned()
+        };
         Ok(entry)
     }
 
@@ -228,18 +257,24 @@ impl AgentClient {
         mode: Option<u32>,
         parents: bool,
     ) -> Result<()> {
-        self.entries(Call::Plain, FileCall::MakeDir { mode, parents }, path, user).await.map(drop)
+        self.entries(Call::Plain, FileCall::MakeDir { mode, parents }, path, user)
+            .await
+            .map(drop)
     }
 
     /// Renames; a file at the target is replaced.
     pub(crate) async fn rename(&self, from: &str, to: &str, user: &str) -> Result<()> {
-        let call = FileCall::Rename { to: to.as_bytes().to_vec() };
+        let call = FileCall::Rename {
+            to: to.as_bytes().to_vec(),
+        };
         self.entries(Call::Plain, call, from, user).await.map(drop)
     }
 
     /// Removes a file, a link or a directory; a directory that is not empty with `recursive` only.
     pub(crate) async fn remove(&self, path: &str, user: &str, recursive: bool) -> Result<()> {
-        self.entries(Call::Plain, FileCall::Remove { recursive }, path, user).await.map(drop)
+        self.entries(Call::Plain, FileCall::Remove { recursive }, path, user)
+            .await
+            .map(drop)
     }
 
     /// Runs a file call to its end.
@@ -269,7 +304,10 @@ impl AgentClient {
     ) -> Result<Arc<Stream>> {
         let size = path.len() + user.len() + REQUEST_BYTES;
         if size > MAX_EXEC_BYTES {
-            return Err(Error::invalid_input(format!("a path of {} bytes is too long", path.len())));
+            return Err(Error::invalid_input(format!(
+                "a path of {} bytes is too long",
+                path.len()
+            )));
         }
         let moves_bytes = matches!(call, Call::Read | Call::Write);
         let limit = u64::try_from(TRANSFER_LIMIT.as_millis()).unwrap_or(u64::MAX);
@@ -294,7 +332,12 @@ struct Guard<'a> {
 
 impl<'a> Guard<'a> {
     const fn new(client: &'a AgentClient, stream: Arc<Stream>, cancel: bool) -> Self {
-        Self { client, stream, cancel, armed: true }
+        Self {
+            client,
+            stream,
+            cancel,
+            armed: true,
+        }
     }
 
     fn disarm(mut self) -> Arc<Stream> {
@@ -321,9 +364,10 @@ pub(super) fn error_of(end: End) -> Error {
             ErrorKind::LimitExceeded,
             format!("the directory has more entries than can be listed: {MAX_ENTRIES}, or 64 MiB"),
         ),
-        End::Done | End::Exited(_) => {
-            Error::new(ErrorKind::AgentUnreachable, "the agent ended the call early")
-        }
+        End::Done | End::Exited(_) => Error::new(
+            ErrorKind::AgentUnreachable,
+            "the agent ended the call early",
+        ),
     }
 }
 
@@ -337,9 +381,10 @@ fn done(answer: &Answer) -> Result<()> {
 fn not_done(answer: &Answer) -> Error {
     match answer {
         Answer::Failed(failure) => failed(failure),
-        Answer::Status(_) | Answer::Done => {
-            Error::new(ErrorKind::AgentUnreachable, "the agent's answer fits no question")
-        }
+        Answer::Status(_) | Answer::Done => Error::new(
+            ErrorKind::AgentUnreachable,
+            "the agent's answer fits no question",
+        ),
     }
 }
 

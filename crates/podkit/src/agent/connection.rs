@@ -10,9 +10,7 @@ use std::{
     task::Poll,
 };
 
-use podkit_agent::{
-    AgentStatus, Failure, FrameBuffer, MAX_DATA_BYTES, Reply, Request, StopReason,
-};
+use podkit_agent::{AgentStatus, Failure, FrameBuffer, MAX_DATA_BYTES, Reply, Request, StopReason};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite},
     sync::{Semaphore, oneshot, watch},
@@ -92,7 +90,10 @@ impl Connection {
         sink: Box<dyn AsyncWrite + Send + Unpin>,
         greeting: oneshot::Sender<Greeting>,
     ) -> Self {
-        let state = State { greeting: Some(greeting), ..State::default() };
+        let state = State {
+            greeting: Some(greeting),
+            ..State::default()
+        };
         Self {
             state: Lock::new(state),
             outbox: Lock::new(Outbox::new(sink)),
@@ -132,7 +133,12 @@ impl Connection {
     ///
     /// # Errors
     /// `ContainerGone` when the container stops or the connection ended before; `LimitExceeded`.
-    pub(super) async fn begin(&self, call: Call, request: &Request, size: usize) -> Result<Arc<Stream>> {
+    pub(super) async fn begin(
+        &self,
+        call: Call,
+        request: &Request,
+        size: usize,
+    ) -> Result<Arc<Stream>> {
         let size = self.reserve(size).await?;
         let mut state = self.state.lock();
         let opened = match state.refusal() {
@@ -249,7 +255,7 @@ impl Connection {
         if state.ended.is_some() {
             return;
         }
-        state.ended = Some(why.clone());
+        let why = state.ended.insert(why).clone();
         let closing = state.closing;
         let streams = std::mem::take(&mut state.streams);
         let (reader, greeting) = (state.reader.take(), state.greeting.take());
@@ -364,7 +370,11 @@ impl Connection {
             if let Poll::Ready(result) = written {
                 self.check_write(result);
             }
-            if self.is_open() { Poll::Pending } else { Poll::Ready(()) }
+            if self.is_open() {
+                Poll::Pending
+            } else {
+                Poll::Ready(())
+            }
         })
         .await;
     }
@@ -400,8 +410,18 @@ impl State {
 
     /// Takes in a message of the connection as a whole.
     fn receive(&mut self, id: u32, reply: Reply) -> Result<(), String> {
-        if let Reply::Hello { version, version_min, boot_token, .. } = reply {
-            let greeting = Greeting { version, version_min, boot_token };
+        if let Reply::Hello {
+            version,
+            version_min,
+            boot_token,
+            ..
+        } = reply
+        {
+            let greeting = Greeting {
+                version,
+                version_min,
+                boot_token,
+            };
             return match self.greeting.take() {
                 Some(sender) if id == 0 => {
                     self.greeted = Some((sender, greeting));
@@ -425,7 +445,10 @@ impl State {
             }
             _ => return Err("a message of a stream came on stream 0".to_owned()),
         };
-        let found = self.questions.iter().position(|question| question.wants == wants);
+        let found = self
+            .questions
+            .iter()
+            .position(|question| question.wants == wants);
         match found.and_then(|index| self.questions.remove(index)) {
             Some(question) => drop(question.answer.send(answer)),
             None => return Err("an answer came that nobody had asked for".to_owned()),

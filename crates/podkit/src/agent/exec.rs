@@ -50,13 +50,10 @@ pub struct ExecHandle {
 }
 
 impl ExecHandle {
-    pub(super) fn new(
-        client: AgentClient,
-        stream: Arc<Stream>,
-        pid: u32,
-        wants: Wants,
-    ) -> Self {
-        let stdin = wants.input.then(|| ExecStdin(Input::new(client.clone(), Arc::clone(&stream))));
+    pub(super) fn new(client: AgentClient, stream: Arc<Stream>, pid: u32, wants: Wants) -> Self {
+        let stdin = wants
+            .input
+            .then(|| ExecStdin(Input::new(client.clone(), Arc::clone(&stream))));
         Self {
             client,
             stream,
@@ -140,7 +137,9 @@ impl ExecHandle {
     pub async fn write_stdin(&mut self, bytes: Bytes) -> Result<()> {
         match &mut self.stdin {
             Some(stdin) => stdin.write_all(bytes).await,
-            None => Err(Error::invalid_input("the command has no standard input stream here")),
+            None => Err(Error::invalid_input(
+                "the command has no standard input stream here",
+            )),
         }
     }
 
@@ -188,7 +187,11 @@ impl ExecHandle {
         let connection = self.client.connection();
         let room = connection.reserve(1).await?;
         connection.send(self.stream.id, &Request::Signal(target, number), room);
-        if connection.is_open() { Ok(()) } else { Err(connection.error(Sent::Yes)) }
+        if connection.is_open() {
+            Ok(())
+        } else {
+            Err(connection.error(Sent::Yes))
+        }
     }
 
     /// Waits for the end, dropping the output. Standard input that was not taken is closed first.
@@ -248,7 +251,11 @@ impl ExecHandle {
     pub async fn detach(mut self) -> Result<()> {
         self.cancel = false;
         let connection = self.client.connection();
-        if connection.is_open() { Ok(()) } else { Err(connection.error(Sent::Yes)) }
+        if connection.is_open() {
+            Ok(())
+        } else {
+            Err(connection.error(Sent::Yes))
+        }
     }
 
     /// Says what happens when processes of the command resist being killed, whether or not the
@@ -345,8 +352,11 @@ impl ExecStdin {
         if !connection.is_open() {
             return Err(connection.error(Sent::Yes));
         }
-        Err(Error::new(ErrorKind::Unexpected, "the command reads no more standard input")
-            .with_source(io::Error::from(io::ErrorKind::BrokenPipe)))
+        Err(Error::new(
+            ErrorKind::Unexpected,
+            "the command reads no more standard input",
+        )
+        .with_source(io::Error::from(io::ErrorKind::BrokenPipe)))
     }
 
     /// Ends the input: the command reads end-of-file.
@@ -362,7 +372,10 @@ impl ExecStdin {
 impl Drop for ExecStdin {
     fn drop(&mut self) {
         if self.0.stream.end_input() {
-            self.0.client.connection().post(self.0.stream.id, &Request::StdinEnd);
+            self.0
+                .client
+                .connection()
+                .post(self.0.stream.id, &Request::StdinEnd);
         }
     }
 }
@@ -410,7 +423,9 @@ impl Input {
     /// Ends the input, once.
     pub(super) fn end(&self) {
         if self.stream.end_input() {
-            self.client.connection().send(self.stream.id, &Request::StdinEnd, 0);
+            self.client
+                .connection()
+                .send(self.stream.id, &Request::StdinEnd, 0);
         }
     }
 }

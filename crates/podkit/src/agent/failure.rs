@@ -57,7 +57,10 @@ pub(super) fn stopped(reason: StopReason) -> Error {
         StopReason::MaxLifetime => "its `max_lifetime` was over",
         StopReason::MainExited => "its own program ended",
     };
-    Error::new(ErrorKind::ContainerGone, format!("the container stopped: {why}"))
+    Error::new(
+        ErrorKind::ContainerGone,
+        format!("the container stopped: {why}"),
+    )
 }
 
 /// The error of a call that the agent refused or could not do.
@@ -74,7 +77,14 @@ pub(super) fn failed(failure: &Failure) -> Error {
         FailureKind::Cancelled | FailureKind::Unexpected => ErrorKind::Unexpected,
     };
     let text = printable(&failure.message);
-    Error::new(kind, if text.is_empty() { format!("the agent said `{kind}`") } else { text })
+    Error::new(
+        kind,
+        if text.is_empty() {
+            format!("the agent said `{kind}`")
+        } else {
+            text
+        },
+    )
 }
 
 /// Text of a container's for people: no control characters, which would drive a terminal, none
@@ -82,7 +92,11 @@ pub(super) fn failed(failure: &Failure) -> Error {
 fn printable(text: &str) -> String {
     let harmless = |c: char| {
         let turns = matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-        if c.is_control() || turns { '\u{fffd}' } else { c }
+        if c.is_control() || turns {
+            '\u{fffd}'
+        } else {
+            c
+        }
     };
     let mut printable: String = text.chars().take(MAX_TEXT_CHARS).map(harmless).collect();
     if text.chars().nth(MAX_TEXT_CHARS).is_some() {
@@ -104,7 +118,12 @@ mod tests {
         };
         let error = failed(&failure);
         assert_eq!(error.kind(), ErrorKind::NotFound);
-        assert!(error.message().starts_with("`a\u{fffd}[2J\u{fffd}\u{fffd}`xxx"), "{error}");
+        assert!(
+            error
+                .message()
+                .starts_with("`a\u{fffd}[2J\u{fffd}\u{fffd}`xxx"),
+            "{error}"
+        );
         assert!(error.message().chars().count() <= MAX_TEXT_CHARS + 1);
     }
 }

@@ -1,8 +1,9 @@
 //! Files of a container: what is known of them, reading and writing.
 
 use std::{
-    fmt, io,
+    fmt,
     future::poll_fn,
+    io,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -115,7 +116,12 @@ pub struct FileReader {
 
 impl FileReader {
     pub(super) const fn new(client: AgentClient, stream: Arc<Stream>) -> Self {
-        Self { client, stream, chunk: Bytes::new(), over: false }
+        Self {
+            client,
+            stream,
+            chunk: Bytes::new(),
+            over: false,
+        }
     }
 }
 
@@ -151,7 +157,9 @@ impl Drop for FileReader {
 
 impl fmt::Debug for FileReader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FileReader").field("over", &self.over).finish_non_exhaustive()
+        f.debug_struct("FileReader")
+            .field("over", &self.over)
+            .finish_non_exhaustive()
     }
 }
 
@@ -177,7 +185,10 @@ pub(crate) struct FileWriter {
 
 impl FileWriter {
     pub(super) const fn new(client: AgentClient, stream: Arc<Stream>) -> Self {
-        Self { input: Input::new(client, stream), finished: false }
+        Self {
+            input: Input::new(client, stream),
+            finished: false,
+        }
     }
 
     /// Sends bytes as fast as the agent takes them.
@@ -214,7 +225,10 @@ impl FileWriter {
 impl Drop for FileWriter {
     fn drop(&mut self) {
         if !self.finished {
-            self.input.client().connection().abandon(self.input.stream(), true);
+            self.input
+                .client()
+                .connection()
+                .abandon(self.input.stream(), true);
         }
     }
 }

@@ -36,7 +36,10 @@ pub(super) type Credit = Option<(Output, u32)>;
 
 impl Inbox {
     pub(super) fn new() -> Self {
-        const FULL: Window = Window { left: INITIAL_WINDOW_BYTES, taken: 0 };
+        const FULL: Window = Window {
+            left: INITIAL_WINDOW_BYTES,
+            taken: 0,
+        };
         Self {
             data: BytesMut::new(),
             runs: VecDeque::new(),
@@ -85,7 +88,9 @@ impl Inbox {
     /// Counts bytes that came; `false` when they are more than was granted.
     fn admit(&mut self, output: Output, length: usize) -> bool {
         let window = self.window(output);
-        let left = u32::try_from(length).ok().and_then(|length| window.left.checked_sub(length));
+        let left = u32::try_from(length)
+            .ok()
+            .and_then(|length| window.left.checked_sub(length));
         if let Some(left) = left {
             window.left = left;
         }
@@ -97,7 +102,10 @@ impl Inbox {
         let length = self.runs.pop_front()?;
         let output = self.first;
         self.first = other(output);
-        let bytes = self.data.split_to((length as usize).min(self.data.len())).freeze();
+        let bytes = self
+            .data
+            .split_to((length as usize).min(self.data.len()))
+            .freeze();
         if self.data.is_empty() && self.runs.capacity() > 1024 {
             self.runs = VecDeque::new();
         }
@@ -164,8 +172,15 @@ mod tests {
             assert_eq!(credit, None);
             seen.push((output, bytes));
         }
-        let expected = [(Output::Stderr, "ab"), (Output::Stdout, "c"), (Output::Stderr, "d")];
-        assert_eq!(seen, expected.map(|(output, text)| (output, Bytes::from(text))));
+        let expected = [
+            (Output::Stderr, "ab"),
+            (Output::Stdout, "c"),
+            (Output::Stderr, "d"),
+        ];
+        assert_eq!(
+            seen,
+            expected.map(|(output, text)| (output, Bytes::from(text)))
+        );
         assert!(inbox.push(Output::Stdout, b"e"));
         assert_eq!(inbox.pop().unwrap().0, Output::Stdout);
     }
@@ -176,7 +191,10 @@ mod tests {
         let full = vec![0; INITIAL_WINDOW_BYTES as usize];
         assert!(inbox.push(Output::Stdout, &full));
         assert!(!inbox.push(Output::Stdout, &[0]));
-        assert!(inbox.push(Output::Stderr, &[0]), "each stream has its own window");
+        assert!(
+            inbox.push(Output::Stderr, &[0]),
+            "each stream has its own window"
+        );
         let (_, bytes, credit) = inbox.pop().unwrap();
         assert_eq!(bytes.len(), full.len());
         assert_eq!(credit, Some((Output::Stdout, INITIAL_WINDOW_BYTES)));

@@ -63,7 +63,10 @@ impl Outbox {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
         if self.waiting() > OUTBOX_HARD_BYTES {
-            return Err(io::Error::new(io::ErrorKind::WouldBlock, "the agent does not read"));
+            return Err(io::Error::new(
+                io::ErrorKind::WouldBlock,
+                "the agent does not read",
+            ));
         }
         let was_empty = self.waiting() == 0;
         request.encode(stream, &mut self.buffer);
@@ -101,21 +104,25 @@ impl Outbox {
         context: &mut Context<'_>,
         room: &Semaphore,
     ) -> Poll<io::Result<()>> {
-        if !self.waker.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
+        if !self
+            .waker
+            .as_ref()
+            .is_some_and(|waker| waker.will_wake(context.waker()))
+        {
             self.waker = Some(context.waker().clone());
         }
         self.poll_write(context, room)
     }
 
-    fn poll_write(
-        &mut self,
-        context: &mut Context<'_>,
-        room: &Semaphore,
-    ) -> Poll<io::Result<()>> {
+    fn poll_write(&mut self, context: &mut Context<'_>, room: &Semaphore) -> Poll<io::Result<()>> {
         let Some(sink) = self.sink.as_mut() else {
             return Poll::Ready(Ok(()));
         };
-        while let Some(rest) = self.buffer.get(self.start..).filter(|rest| !rest.is_empty()) {
+        while let Some(rest) = self
+            .buffer
+            .get(self.start..)
+            .filter(|rest| !rest.is_empty())
+        {
             let count = ready!(Pin::new(&mut *sink).poll_write(context, rest))?;
             if count == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
@@ -160,6 +167,8 @@ impl Outbox {
 
 impl fmt::Debug for Outbox {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Outbox").field("waiting", &self.waiting()).finish_non_exhaustive()
+        f.debug_struct("Outbox")
+            .field("waiting", &self.waiting())
+            .finish_non_exhaustive()
     }
 }

@@ -7,24 +7,24 @@ use std::time::Duration;
 pub(super) const TICK: Duration = Duration::from_secs(2);
 
 /// Ticks without sending after which a ping is sent: 10 s.
-const PING_TICKS: u32 = (podkit_agent::PING_INTERVAL_MS / 2000) as u32;
+const PING_TICKS: u64 = podkit_agent::PING_INTERVAL_MS / 2000;
 
 /// Silent ticks after which an idle connection is dead: 30 s.
-const DEAD_TICKS: u32 = (podkit_agent::DEAD_AFTER_MS / 2000) as u32;
+const DEAD_TICKS: u64 = podkit_agent::DEAD_AFTER_MS / 2000;
 
 /// Silent ticks after which a connection that somebody waits on is dead: 6 s after the ping that
 /// the first of them sends, 8 s after the call at most.
-const DEAD_BUSY_TICKS: u32 = 4;
+const DEAD_BUSY_TICKS: u64 = 4;
 
 /// Counts silence.
 #[derive(Debug, Default)]
 pub(super) struct Pulse {
     /// Ticks in which nothing was heard.
-    silent: u32,
+    silent: u64,
     /// The same, as far as somebody was waiting.
-    awaited: u32,
+    awaited: u64,
     /// Ticks in which nothing was sent.
-    unsent: u32,
+    unsent: u64,
 }
 
 /// What a tick calls for.
@@ -74,14 +74,19 @@ mod tests {
 
     #[test]
     fn pulse_of_a_silent_connection_ends_after_thirty_seconds() {
-        let dead = beats(15, false, true, false).iter().position(|beat| *beat == Beat::Dead);
+        let dead = beats(15, false, true, false)
+            .iter()
+            .position(|beat| *beat == Beat::Dead);
         assert_eq!(dead, Some(14));
     }
 
     #[test]
     fn pulse_of_an_awaited_connection_pings_and_ends_within_ten_seconds() {
-        assert_eq!(beats(4, false, true, true), [Beat::Ping, Beat::Rest, Beat::Rest, Beat::Dead]);
-        assert!(u64::from(DEAD_BUSY_TICKS) * TICK.as_secs() < 10);
+        assert_eq!(
+            beats(4, false, true, true),
+            [Beat::Ping, Beat::Rest, Beat::Rest, Beat::Dead]
+        );
+        assert!(DEAD_BUSY_TICKS * TICK.as_secs() < 10);
     }
 
     #[test]

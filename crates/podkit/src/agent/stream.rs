@@ -104,7 +104,9 @@ struct State {
 
 impl fmt::Debug for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("State").field("end", &self.end).finish_non_exhaustive()
+        f.debug_struct("State")
+            .field("end", &self.end)
+            .finish_non_exhaustive()
     }
 }
 
@@ -124,7 +126,11 @@ impl Stream {
             writer: None,
             on_survivors: None,
         };
-        Self { id, call, state: Lock::new(state) }
+        Self {
+            id,
+            call,
+            state: Lock::new(state),
+        }
     }
 
     /// Takes in output.
@@ -146,8 +152,14 @@ impl Stream {
         }
         let exceeded = || "more output came than was granted".to_owned();
         if state.discarded {
-            let credit = state.inbox.drop_data(output, bytes.len()).map_err(|()| exceeded())?;
-            return Ok(After { credit, ..After::default() });
+            let credit = state
+                .inbox
+                .drop_data(output, bytes.len())
+                .map_err(|()| exceeded())?;
+            return Ok(After {
+                credit,
+                ..After::default()
+            });
         }
         if !state.inbox.push(output, bytes) {
             return Err(exceeded());
@@ -181,17 +193,22 @@ impl Stream {
             (Reply::Entry { name, stat }, Call::List | Call::Stat) => {
                 return state.receive_entry(self.call, FileEntry::new(&name, &stat), size);
             }
-            (Reply::Exited { status, stdout_truncated, stderr_truncated, tree_survives, usage }, Call::Exec)
-                if state.started.is_some() =>
-            {
-                End::Exited(ExecResult {
-                    outcome: outcome(status),
+            (
+                Reply::Exited {
+                    status,
                     stdout_truncated,
                     stderr_truncated,
-                    container_restarted: tree_survives,
-                    usage: to_usage(usage),
-                })
-            }
+                    tree_survives,
+                    usage,
+                },
+                Call::Exec,
+            ) if state.started.is_some() => End::Exited(ExecResult {
+                outcome: outcome(status),
+                stdout_truncated,
+                stderr_truncated,
+                container_restarted: tree_survives,
+                usage: to_usage(usage),
+            }),
             (Reply::Failed(failure), call) if call != Call::Exec || state.started.is_none() => {
                 End::Failed(failure)
             }
@@ -199,7 +216,11 @@ impl Stream {
                 return Err("facts about a file did not come".to_owned());
             }
             (Reply::Done, call) if call != Call::Exec => End::Done,
-            (_, call) => return Err(format!("a message came that a stream of {call:?} does not have")),
+            (_, call) => {
+                return Err(format!(
+                    "a message came that a stream of {call:?} does not have"
+                ));
+            }
         };
         let survivors = match &end {
             End::Exited(result) if result.container_restarted => state.on_survivors.take(),
@@ -210,7 +231,10 @@ impl Stream {
         if let Some(call) = survivors {
             call();
         }
-        Ok(After { last: true, ..After::default() })
+        Ok(After {
+            last: true,
+            ..After::default()
+        })
     }
 
     /// The connection has ended.
@@ -257,7 +281,11 @@ impl Stream {
     pub(super) fn poll_item(&self, context: &mut Context<'_>) -> Poll<Item> {
         let mut state = self.state.lock();
         if let Some((output, bytes, credit)) = state.inbox.pop() {
-            return Poll::Ready(Item::Data(output, bytes, credit.filter(|_| state.end.is_none())));
+            return Poll::Ready(Item::Data(
+                output,
+                bytes,
+                credit.filter(|_| state.end.is_none()),
+            ));
         }
         if let Some(end) = &state.end {
             return Poll::Ready(Item::End(end.clone()));
@@ -341,7 +369,12 @@ impl State {
         wake(&mut self.writer);
     }
 
-    fn receive_entry(&mut self, call: Call, entry: FileEntry, size: usize) -> Result<After, String> {
+    fn receive_entry(
+        &mut self,
+        call: Call,
+        entry: FileEntry,
+        size: usize,
+    ) -> Result<After, String> {
         self.entry_count += 1;
         self.entry_bytes = self.entry_bytes.saturating_add(size);
         if call == Call::Stat && self.entry_count > 1 {
@@ -357,7 +390,10 @@ impl State {
             self.discarded = true;
             self.entries = Vec::new();
             (self.entry_count, self.entry_bytes) = (0, 0);
-            return Ok(After { cancel: true, ..After::default() });
+            return Ok(After {
+                cancel: true,
+                ..After::default()
+            });
         }
         if !self.discarded {
             self.entries.push(entry);

@@ -112,7 +112,12 @@ impl AgentStream {
 
     /// Splits it into what is read and what is written.
     #[must_use]
-    pub fn split(self) -> (impl AsyncRead + Send + Unpin, impl AsyncWrite + Send + Unpin) {
+    pub fn split(
+        self,
+    ) -> (
+        impl AsyncRead + Send + Unpin,
+        impl AsyncWrite + Send + Unpin,
+    ) {
         tokio::io::split(self.0)
     }
 }
