@@ -45,6 +45,7 @@ fn check_podkit(podkit: &Podkit, key: &SessionKey) {
 
 #[test]
 fn futures_of_the_public_api_can_be_spawned() {
-    let checks: (fn(&Session), fn(&Podkit, &SessionKey)) = (check_session, check_podkit);
-    assert!(size_of_val(&checks) > 0);
+    // That they compile is the test.
+    let _: fn(&Session) = check_session;
+    let _: fn(&Podkit, &SessionKey) = check_podkit;
 }

@@ -1,4 +1,8 @@
 //! The structure that docs/architecture.md promises, checked on the sources themselves.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test's helpers fail by panicking, as the tests do"
+)]
 
 use std::{
     fs,
