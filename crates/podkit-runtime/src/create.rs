@@ -123,7 +123,7 @@ impl Runtime {
         };
         let bytes = |path: &Path| path.as_os_str().as_encoded_bytes().to_vec();
         let plan = TreePlan {
-            maps: identity.maps(config.isolation, config.first_id),
+            maps: identity.maps_with_caller(config.isolation, config.first_id),
             remove: Vec::new(),
             copy: vec![(bytes(lower), bytes(&rootfs.join("upper")))],
         };

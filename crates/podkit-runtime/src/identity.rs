@@ -118,6 +118,22 @@ impl Identity {
         }
     }
 
+    /// The same with the caller as one more user, who is nobody in the container: root of it may
+    /// then read what only the caller may.
+    pub(crate) fn maps_with_caller(&self, isolation: Isolation, first: u32) -> IdMaps {
+        let mut maps = self.maps(isolation, first);
+        if self.needs_namespace(isolation) {
+            let one = |outside| IdRange {
+                inside: RANGE_IDS,
+                outside,
+                count: 1,
+            };
+            maps.uids.push(one(self.uid));
+            maps.gids.push(one(self.gid));
+        }
+        maps
+    }
+
     /// User and group on the host that are the container's root.
     pub(crate) fn root(&self, isolation: Isolation, first: u32) -> (u32, u32) {
         match (isolation, &self.sub_ids) {
@@ -252,6 +268,16 @@ mod tests {
         let single = user(0).maps(Isolation::CallerUid, 0);
         assert_eq!((single.uids[0].outside, single.uids[0].count), (1000, 1));
         assert!(single.deny_setgroups);
+    }
+
+    #[test]
+    fn caller_comes_after_the_range_where_it_is_not_in_it() {
+        let maps = user(RANGE_IDS).maps_with_caller(Isolation::SharedRange, 100_000);
+        let caller = |ranges: &[IdRange]| (ranges[1].inside, ranges[1].outside, ranges[1].count);
+        assert_eq!(caller(&maps.uids), (RANGE_IDS, 1000, 1));
+        assert_eq!(caller(&maps.gids), (RANGE_IDS, 1000, 1));
+        let single = user(0).maps_with_caller(Isolation::CallerUid, 0);
+        assert_eq!(single, user(0).maps(Isolation::CallerUid, 0));
     }
 
     #[test]
