@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs the README's first command as a new user would: from a clean clone, with an empty
 # environment and empty state, without network; as root, and as an ordinary user (made here and
-# removed again) without and with sub-ids.
+# removed again) without sub-ids, with a range of them and with many.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 work=$(mktemp -d /var/tmp/podkit-first-run.XXXXXX)
@@ -42,14 +42,26 @@ install -m 755 "$podkit" "$work/podkit-bin"
 podkit="$work/podkit-bin"
 as_user() { setpriv --reuid "$user" --regid "$user" --init-groups env -i HOME="$work/home" PATH="$PATH" "$@"; }
 
-echo "-- as an ordinary user without sub-ids" >&2
-sed -i "/^$user:/d" /etc/subuid /etc/subgid
-[ "$(as_user "$podkit" exec bob/123 -- pwd)" = /workspace ]
-as_user "$podkit" close bob/123
-life as_user
+# The README's first command, then the life of a session; doctor says whose ids containers have.
+first() {
+    [ "$(as_user "$podkit" exec bob/123 -- pwd)" = /workspace ]
+    as_user "$podkit" close bob/123
+    life as_user
+    as_user "$podkit" doctor >"$work/doctor"
+    grep -qx "isolation of user ids: $1" "$work/doctor" || { cat "$work/doctor" >&2; exit 1; }
+    [ -z "$(as_user "$podkit" ls -aq)" ]
+}
+sub_ids() {
+    sed -i "/^$user:/d" /etc/subuid /etc/subgid
+    [ "$1" = 0 ] || echo "$user:900000:$1" | tee -a /etc/subuid >>/etc/subgid
+}
 
-echo "-- as an ordinary user with sub-ids" >&2
-echo "$user:900000:65536" | tee -a /etc/subuid >>/etc/subgid
-[ "$(as_user "$podkit" exec bob/123 -- pwd)" = /workspace ]
-as_user "$podkit" close bob/123
-life as_user
+echo "-- as an ordinary user without sub-ids" >&2
+sub_ids 0
+first "caller uid"
+echo "-- as an ordinary user with one range of sub-ids" >&2
+sub_ids 65536
+first "shared range"
+echo "-- as an ordinary user with sub-ids for many containers" >&2
+sub_ids 655360
+first "own range"
