@@ -365,9 +365,9 @@ pub(crate) fn error_json(error: &Error) -> Value {
 }
 
 /// Text with control characters made visible: what comes out of a container may not steer the
-/// caller's terminal.
+/// caller's terminal, nor look like lines of podkit's own.
 pub(crate) fn printable(text: &str) -> Cow<'_, str> {
-    let harmless = |c: char| !c.is_control() || matches!(c, '\n' | '\t');
+    let harmless = |c: char| !c.is_control() || c == '\t';
     if text.chars().all(harmless) {
         return text.into();
     }
@@ -523,7 +523,7 @@ mod tests {
 
     #[test]
     fn printable_shows_control_characters() {
-        assert_eq!(printable("a\x1b[31mb\r\n"), "a\\u{1b}[31mb\\r\n");
+        assert_eq!(printable("a\x1b[31mb\r\n"), "a\\u{1b}[31mb\\r\\n");
     }
 
     #[test]

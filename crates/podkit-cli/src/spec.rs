@@ -3,26 +3,28 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum, ValueHint};
-use podkit::{Isolation, Limit, Mount, Network, Security, SessionSpec, Workspace, parse_duration};
+use podkit::{
+    Isolation, Limit, Mount, Network, Security, SessionSpec, Workspace, parse_bytes, parse_duration,
+};
 
 /// Settings of a session that is made; one that exists already must agree with those given.
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Options for a session that is made")]
 pub(crate) struct SpecArgs {
     /// Memory, such as 512m or 2g [default: 512m]
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
     memory: Option<String>,
 
     /// Swap on top of the memory [default: none]
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
     swap: Option<String>,
 
     /// Processor cores, such as 0.5 or 2 [default: 1]
-    #[arg(long, value_name = "CORES", allow_negative_numbers = true)]
+    #[arg(long, value_name = "CORES", value_parser = cores, allow_negative_numbers = true)]
     cpus: Option<f64>,
 
     /// Most processes and threads [default: 512]
-    #[arg(long, value_name = "COUNT", allow_negative_numbers = true)]
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..), allow_negative_numbers = true)]
     pids: Option<u32>,
 
     /// Network: default, outbound, none, host, or names separated by commas
@@ -170,6 +172,20 @@ pub(crate) fn complaint(error: &podkit::Error) -> String {
     match error.hint() {
         Some(hint) => format!("{}; {hint}", error.message()),
         None => error.message().to_owned(),
+    }
+}
+
+fn size(text: &str) -> Result<String, String> {
+    match parse_bytes(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(error) => Err(complaint(&error)),
+    }
+}
+
+fn cores(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(cores) if cores.is_finite() && cores > 0.0 => Ok(cores),
+        _ => Err("write a positive number, such as `0.5` or `2`".to_owned()),
     }
 }
 

@@ -43,6 +43,9 @@ pub(super) async fn gc(context: &Context, args: GcArgs) -> Result<Exit, Failure>
     };
     context.output.result(json, text)?;
     if !context.output.is_json() {
+        if args.dry_run && keys.is_empty() && report.swept.removed.is_empty() {
+            context.output.note("there is nothing to remove");
+        }
         report
             .failed
             .iter()

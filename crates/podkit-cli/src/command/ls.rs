@@ -23,6 +23,7 @@ pub(super) async fn ls(context: &Context, args: LsArgs) -> Result<Exit, Failure>
         sessions.retain(|info| is_whole(info.state));
     }
     sessions.sort_by(|a, b| a.key.cmp(&b.key));
+    let default_image = format!("{} (default)", podkit.capabilities().default_image);
     let json = || sessions.iter().map(info_json).collect();
     let text = || {
         if args.quiet {
@@ -31,7 +32,10 @@ pub(super) async fn ls(context: &Context, args: LsArgs) -> Result<Exit, Failure>
                 .map(|info| format!("{}\n", info.key))
                 .collect()
         } else {
-            let rows: Vec<Vec<String>> = sessions.iter().map(row).collect();
+            let rows: Vec<Vec<String>> = sessions
+                .iter()
+                .map(|info| row(info, &default_image))
+                .collect();
             table(&["SESSION", "STATE", "IMAGE", "CREATED", "USED"], &rows)
         }
     };
@@ -46,7 +50,7 @@ const fn is_whole(state: ContainerState) -> bool {
     )
 }
 
-fn row(info: &SessionInfo) -> Vec<String> {
+fn row(info: &SessionInfo, default_image: &str) -> Vec<String> {
     let state = match info.stop_cause {
         Some(cause) if info.state == ContainerState::Exited => {
             format!(
@@ -60,7 +64,10 @@ fn row(info: &SessionInfo) -> Vec<String> {
     vec![
         info.key.to_string(),
         state,
-        info.spec.image.clone().unwrap_or_else(|| "-".to_owned()),
+        info.spec
+            .image
+            .clone()
+            .unwrap_or_else(|| default_image.to_owned()),
         ago(info.created_at),
         info.last_active_at.map_or_else(|| "-".to_owned(), ago),
     ]

@@ -129,8 +129,12 @@ fn command_that_cannot_be_run_leaves_a_clear_error() {
             "nobody-here",
         ),
         (&["exec", "-w", "/missing", "s", "true"], "/missing"),
-        (&["exec", "--memory", "lots", "t", "true"], "lots"),
-        (&["exec", "--cpus", "-1", "t", "true"], "cpus"),
+        (&["exec", "--memory", "1k", "t", "true"], "memory"),
+        (&["exec", "--cpus", "0.0001", "t", "true"], "cpus"),
+        (
+            &["exec", "--image", "tar:/etc/passwd", "t", "true"],
+            "no tar archive",
+        ),
         (&["exec", "--mount", "/missing:/x", "t", "true"], "/missing"),
         (&["exec", "--no-create", "t", "true"], "me/t"),
     ] {

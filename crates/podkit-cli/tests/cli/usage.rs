@@ -50,6 +50,10 @@ fn mistakes_exit_with_2_and_say_what_is_wrong() {
         (&["exec", "--timeout", "0", "s", "ls"], "a timeout of zero"),
         (&["exec", "--mount", "x", "s", "ls"], "is not a mount"),
         (&["exec", "--pids", "-1", "s", "ls"], "--pids"),
+        (&["exec", "--pids", "0", "s", "ls"], "--pids"),
+        (&["exec", "--memory", "lots", "s", "ls"], "is not an amount"),
+        (&["exec", "--cpus", "-1", "s", "ls"], "a positive number"),
+        (&["exec", "--cpus", "nan", "s", "ls"], "a positive number"),
         (
             &["exec", "-e", "=x", "s", "ls"],
             "is not a name of a variable",
