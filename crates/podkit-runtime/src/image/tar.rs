@@ -93,7 +93,9 @@ fn unpack(mut reader: impl Read, path: &Path, root: &Path) -> Result<()> {
         .entries()
         .context(|| format!("read `{}`", path.display()))?;
     for entry in entries {
-        let entry = entry.map_err(|error| invalid(path, &format!("it is broken: {error}")))?;
+        let entry = entry.map_err(|error| {
+            invalid(path, "it is no tar archive, or a broken one").with_source(error)
+        })?;
         unpacking.entry(entry)?;
     }
     if unpacking.entries == 0 {
