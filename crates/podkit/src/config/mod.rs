@@ -1,9 +1,18 @@
 //! What a session's container should be like: the caller's wish. Plain data and its parsing.
 
+mod amount;
+mod image;
+mod mount;
+
 use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
+pub use self::{
+    amount::{Bytes, Limit, parse_bytes, parse_duration},
+    image::Image,
+    mount::{Mount, MountSource},
+};
 use crate::error::{Error, Result};
 
 /// Memory of a container that asks for none: 512 MiB, swap included.
@@ -20,159 +29,6 @@ pub const DEFAULT_SHM_BYTES: u64 = 64 << 20;
 pub const WORKSPACE_PATH: &str = "/workspace";
 /// User that commands run as.
 pub const DEFAULT_USER: &str = "root";
-
-/// Where a container's root file system comes from.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum Image {
-    /// The host's own programs, read-only, with a generated `/etc`; embedded engine only.
-    Host {
-        /// Further host directories to show read-only.
-        paths: Vec<PathBuf>,
-    },
-    /// An image by name, as `python:3.12`.
-    Reference(String),
-    /// A directory on the host, used as a read-only layer; embedded engine only.
-    Directory(PathBuf),
-    /// A tar archive on the host, imported once; embedded engine only.
-    Tar(PathBuf),
-}
-
-impl Image {
-    /// The host's own programs.
-    #[must_use]
-    pub const fn host() -> Self {
-        Self::Host { paths: Vec::new() }
-    }
-
-    /// Parses `host`, `dir:/path`, `tar:/path`, or an image reference.
-    ///
-    /// # Errors
-    /// `InvalidInput` for an empty name, white space or control characters.
-    pub fn parse(text: &str) -> Result<Self> {
-        if text == "host" {
-            return Ok(Self::host());
-        }
-        if let Some(path) = text.strip_prefix("dir:") {
-            return Ok(Self::Directory(PathBuf::from(path)));
-        }
-        if let Some(path) = text.strip_prefix("tar:") {
-            return Ok(Self::Tar(PathBuf::from(path)));
-        }
-        if text.is_empty() || text.contains(|c: char| c.is_whitespace() || c.is_control()) {
-            return Err(Error::invalid_input(format!(
-                "{text:?} is not an image name"
-            )));
-        }
-        Ok(Self::Reference(text.to_owned()))
-    }
-}
-
-/// As [`Image::parse`] reads it.
-impl fmt::Display for Image {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Host { .. } => f.write_str("host"),
-            Self::Reference(name) => f.write_str(name),
-            Self::Directory(path) => write!(f, "dir:{}", path.display()),
-            Self::Tar(path) => write!(f, "tar:{}", path.display()),
-        }
-    }
-}
-
-/// Something of the host's, or a fresh file system, at a path of the container's.
-///
-/// Always `nosuid` and `nodev`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct Mount {
-    /// What is mounted.
-    pub source: MountSource,
-    /// Absolute path in the container; made when missing.
-    pub target: PathBuf,
-    /// Whether nothing can be written through it.
-    pub read_only: bool,
-}
-
-/// What is mounted.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum MountSource {
-    /// An existing file or directory of the host. A missing one is an error, never made silently.
-    Bind(PathBuf),
-    /// A named volume of the engine.
-    Volume(String),
-    /// Memory, up to so many bytes; all tmpfs together get at most half the container's memory.
-    Tmpfs {
-        /// Size limit in bytes; a quarter of the container's memory without.
-        size_bytes: Option<u64>,
-    },
-}
-
-impl Mount {
-    /// Mounts the host's `source` at `target`.
-    pub fn bind(source: impl Into<PathBuf>, target: impl Into<PathBuf>) -> Self {
-        Self {
-            source: MountSource::Bind(source.into()),
-            target: target.into(),
-            read_only: false,
-        }
-    }
-
-    /// Mounts a named volume at `target`.
-    pub fn volume(name: impl Into<String>, target: impl Into<PathBuf>) -> Self {
-        Self {
-            source: MountSource::Volume(name.into()),
-            target: target.into(),
-            read_only: false,
-        }
-    }
-
-    /// Mounts memory at `target`.
-    pub fn tmpfs(target: impl Into<PathBuf>, size_bytes: Option<u64>) -> Self {
-        Self {
-            source: MountSource::Tmpfs { size_bytes },
-            target: target.into(),
-            read_only: false,
-        }
-    }
-
-    /// Makes it read-only.
-    #[must_use]
-    pub const fn read_only(mut self) -> Self {
-        self.read_only = true;
-        self
-    }
-
-    /// Parses `SOURCE:TARGET[:ro|:rw]`; a source without a slash is a volume's name.
-    ///
-    /// # Errors
-    /// `InvalidInput`.
-    pub fn parse(text: &str) -> Result<Self> {
-        let bad = || {
-            Error::invalid_input(format!("{text:?} is not a mount"))
-                .with_hint("write `SOURCE:TARGET` or `SOURCE:TARGET:ro`")
-        };
-        let mut parts = text.split(':');
-        let (source, target) = (parts.next().ok_or_else(bad)?, parts.next().ok_or_else(bad)?);
-        let read_only = match (parts.next(), parts.next()) {
-            (None | Some("rw"), None) => false,
-            (Some("ro"), None) => true,
-            _ => return Err(bad()),
-        };
-        if source.is_empty() || !target.starts_with('/') {
-            return Err(bad());
-        }
-        let mount = if source.contains('/') || source.starts_with('.') {
-            Self::bind(source, target)
-        } else {
-            Self::volume(source, target)
-        };
-        Ok(Self { read_only, ..mount })
-    }
-}
 
 /// What a container's network reaches.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -238,135 +94,6 @@ impl Isolation {
             Self::OwnRange => "own_range",
         }
     }
-}
-
-/// A limit of time that can be switched off.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Limit {
-    /// Never.
-    Off,
-    /// After this long.
-    After(Duration),
-}
-
-impl Limit {
-    /// The duration, if there is one.
-    #[must_use]
-    pub const fn duration(self) -> Option<Duration> {
-        match self {
-            Self::Off => None,
-            Self::After(duration) => Some(duration),
-        }
-    }
-}
-
-/// An amount of memory as given, checked when it is used: a number of bytes, or text as `1g`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Bytes(String);
-
-impl Bytes {
-    /// The number of bytes.
-    ///
-    /// # Errors
-    /// `InvalidInput` for anything but a positive number with an optional unit: `b`, `k`, `m`,
-    /// `g`, `t` (powers of 1024, either case, `b` or `ib` may follow).
-    pub fn resolve(&self) -> Result<u64> {
-        parse_bytes(&self.0)
-    }
-}
-
-impl From<u64> for Bytes {
-    fn from(bytes: u64) -> Self {
-        Self(bytes.to_string())
-    }
-}
-
-impl From<&str> for Bytes {
-    fn from(text: &str) -> Self {
-        Self(text.to_owned())
-    }
-}
-
-impl From<String> for Bytes {
-    fn from(text: String) -> Self {
-        Self(text)
-    }
-}
-
-impl fmt::Display for Bytes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// Reads an amount of memory: `512m`, `1.5g`, `1073741824`.
-///
-/// # Errors
-/// `InvalidInput`.
-pub fn parse_bytes(text: &str) -> Result<u64> {
-    let bad = || {
-        Error::invalid_input(format!("{text:?} is not an amount of memory"))
-            .with_hint("write a positive number with an optional unit, such as `512m` or `2g`")
-    };
-    let lower = text.trim().to_ascii_lowercase();
-    let digits = lower.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let shift = match lower.get(digits.len()..).unwrap_or_default() {
-        "" | "b" => 0,
-        "k" | "kb" | "kib" => 10,
-        "m" | "mb" | "mib" => 20,
-        "g" | "gb" | "gib" => 30,
-        "t" | "tb" | "tib" => 40,
-        _ => return Err(bad()),
-    };
-    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
-    if whole.is_empty()
-        || !(whole.to_owned() + fraction)
-            .bytes()
-            .all(|b| b.is_ascii_digit())
-    {
-        return Err(bad());
-    }
-    let unit = 1_u64 << shift;
-    let whole: u64 = whole.parse().map_err(|_| bad())?;
-    let mut bytes = whole.checked_mul(unit).ok_or_else(bad)?;
-    if !fraction.is_empty() {
-        let fraction = fraction.get(..fraction.len().min(6)).unwrap_or_default();
-        let scale = 10_u64.pow(u32::try_from(fraction.len()).unwrap_or(6));
-        let part: u64 = fraction.parse().map_err(|_| bad())?;
-        bytes = bytes
-            .checked_add(unit / scale * part + unit % scale * part / scale)
-            .ok_or_else(bad)?;
-    }
-    if bytes == 0 || bytes > i64::MAX.unsigned_abs() {
-        return Err(bad());
-    }
-    Ok(bytes)
-}
-
-/// Reads a length of time: `30s`, `5m`, `1h`, `250ms`, `2d`, or seconds as a number.
-///
-/// # Errors
-/// `InvalidInput`.
-pub fn parse_duration(text: &str) -> Result<Duration> {
-    let bad = || {
-        Error::invalid_input(format!("{text:?} is not a length of time"))
-            .with_hint("write a number with a unit, such as `500ms`, `30s`, `5m` or `1h`")
-    };
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let seconds = match text.get(digits.len()..).unwrap_or_default() {
-        "ms" => 0.001,
-        "" | "s" => 1.0,
-        "m" => 60.0,
-        "h" => 3600.0,
-        "d" => 86_400.0,
-        _ => return Err(bad()),
-    };
-    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit() || b == b'.') {
-        return Err(bad());
-    }
-    let number: f64 = digits.parse().map_err(|_| bad())?;
-    Duration::try_from_secs_f64(number * seconds).map_err(|_| bad())
 }
 
 /// Which directory of the host is a session's lasting workspace.
@@ -605,42 +332,6 @@ impl SessionSpec {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn parse_bytes_with_units_is_exact() {
-        let good = [
-            ("1", 1),
-            ("512m", 512 << 20),
-            ("1.5G", 3 << 29),
-            ("2KiB", 2048),
-        ];
-        for (text, bytes) in good {
-            assert_eq!(parse_bytes(text).unwrap(), bytes, "{text}");
-        }
-        for text in [
-            "",
-            "lots",
-            "-1",
-            "0",
-            "1x",
-            "1e3",
-            ".5g",
-            "99999999t",
-            "1.2.3",
-            "m",
-        ] {
-            assert!(parse_bytes(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn parse_duration_with_units_is_exact() {
-        assert_eq!(parse_duration("250ms").unwrap(), Duration::from_millis(250));
-        assert_eq!(parse_duration("1.5m").unwrap(), Duration::from_secs(90));
-        for text in ["", "s", "-1s", "1y", "inf", "nan", "1e9"] {
-            assert!(parse_duration(text).is_err(), "{text}");
-        }
-    }
 
     #[test]
     fn session_spec_debug_hides_environment_values() {
