@@ -82,3 +82,8 @@ pub use crate::{
         OpenSession, Opened, Session, SessionInfo, WriteOptions,
     },
 };
+
+/// The examples of the README compile.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+mod readme {}
