@@ -1,5 +1,4 @@
-//! `podkit-agent setup` as the engine starts it. These need root, which makes them ignored
-//! without it: `cargo test -p podkit-agent --test setup -- --include-ignored`.
+//! `podkit-agent setup` as the engine starts it. Most of these need root.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by a panic")]
 
 use std::{
@@ -255,7 +254,6 @@ fn check_inside(pid: u32) {
 }
 
 #[test]
-#[ignore = "needs root"]
 fn container_of_root_is_apart_and_ends_with_the_engine() {
     let place = Place::new("root");
     let plan = Plan::Container(Box::new(container(&place, FIRST_ID, true)));
@@ -268,7 +266,6 @@ fn container_of_root_is_apart_and_ends_with_the_engine() {
 }
 
 #[test]
-#[ignore = "needs root"]
 fn container_of_an_ordinary_user_is_apart_and_ends_with_the_engine() {
     let place = Place::new("user");
     let plan = Plan::Container(Box::new(container(&place, 1000, false)));
@@ -281,7 +278,6 @@ fn container_of_an_ordinary_user_is_apart_and_ends_with_the_engine() {
 }
 
 #[test]
-#[ignore = "needs root"]
 fn bind_of_another_directory_than_was_checked_fails() {
     let place = Place::new("swapped");
     let mut plan = container(&place, FIRST_ID, true);
@@ -301,7 +297,6 @@ fn bind_of_another_directory_than_was_checked_fails() {
 }
 
 #[test]
-#[ignore = "needs root"]
 fn tree_of_any_depth_and_owner_is_removed() {
     let place = Place::new("deep");
     let top = place.directory("tree", FIRST_ID);
@@ -350,7 +345,6 @@ fn tree_is_copied_with_modes_and_links() {
 }
 
 #[test]
-#[ignore = "needs root"]
 fn probe_says_what_works_and_what_does_not() {
     let place = Place::new("probe");
     let overlay = bytes(&place.directory("overlay", FIRST_ID));

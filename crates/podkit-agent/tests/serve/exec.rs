@@ -134,7 +134,6 @@ fn command_gets_nothing_of_the_agent() {
 }
 
 #[test]
-#[ignore = "needs root"]
 fn command_of_another_user_has_no_rights() {
     let container = Container::start(&[]);
     let mut client = container.client();

@@ -1,7 +1,7 @@
 //! `podkit-agent init` as PID 1 of new namespaces, without cgroups: commands are held together by
 //! supervisors. Clients come by `podkit-agent connect`, as they do under a foreign engine.
 //!
-//! Tests with several users need root, which makes them ignored without it.
+//! Tests with several users need root.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,

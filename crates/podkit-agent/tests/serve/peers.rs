@@ -47,7 +47,6 @@ fn process_inside_of_the_agents_own_user_is_refused() {
 }
 
 #[test]
-#[ignore = "needs root"]
 fn process_inside_of_another_user_is_refused() {
     check("65534");
 }
