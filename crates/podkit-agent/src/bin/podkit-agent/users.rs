@@ -57,11 +57,11 @@ pub(crate) fn become_user(identity: &Identity) -> Result<(), Failure> {
 
 fn refused(errno: Errno, what: &str, id: u32) -> Failure {
     let (kind, why) = match errno {
-        Errno::INVAL => (
-            FailureKind::InvalidInput,
-            "this container has no such id",
+        Errno::INVAL => (FailureKind::InvalidInput, "this container has no such id"),
+        Errno::AGAIN => (
+            FailureKind::LimitExceeded,
+            "its limit of processes is reached",
         ),
-        Errno::AGAIN => (FailureKind::LimitExceeded, "its limit of processes is reached"),
         _ => (FailureKind::PermissionDenied, "the kernel refused"),
     };
     Failure {

@@ -139,7 +139,12 @@ fn raise_oom_score(processes: &OwnedFd) {
     // A process that cannot be looked at cannot be changed here either.
     let _ = set_dumpable_behavior(DumpableBehavior::Dumpable);
     let flags = OFlags::WRONLY | OFlags::CLOEXEC;
-    if let Ok(file) = openat(processes.as_fd(), "self/oom_score_adj", flags, Mode::empty()) {
+    if let Ok(file) = openat(
+        processes.as_fd(),
+        "self/oom_score_adj",
+        flags,
+        Mode::empty(),
+    ) {
         let _ = write(&file, OOM_SCORE);
     }
 }
@@ -167,7 +172,10 @@ fn environment(
 ) -> Result<Vec<CString>, Failure> {
     let mut entries: Vec<Cow<'_, [u8]>> = Vec::new();
     let name = |entry: &[u8]| {
-        let end = entry.iter().position(|byte| *byte == b'=').unwrap_or(entry.len());
+        let end = entry
+            .iter()
+            .position(|byte| *byte == b'=')
+            .unwrap_or(entry.len());
         entry.get(..end).unwrap_or_default().to_vec()
     };
     let mut put = |entry: Cow<'_, [u8]>, replace: bool| {
@@ -183,14 +191,26 @@ fn environment(
         put(Cow::Borrowed(entry), true);
     }
     put(Cow::Owned([b"PATH=", PATH].concat()), false);
-    put(Cow::Owned([b"HOME=", identity.home.as_slice()].concat()), false);
+    put(
+        Cow::Owned([b"HOME=", identity.home.as_slice()].concat()),
+        false,
+    );
     if !identity.name.is_empty() {
-        put(Cow::Owned([b"USER=", identity.name.as_slice()].concat()), false);
+        put(
+            Cow::Owned([b"USER=", identity.name.as_slice()].concat()),
+            false,
+        );
     }
-    let entries = entries.into_iter().map(|entry| CString::new(entry.into_owned()));
-    entries
-        .collect::<Result<_, _>>()
-        .map_err(|_| failure(FailureKind::InvalidInput, 0, "the environment has a NUL byte"))
+    let entries = entries
+        .into_iter()
+        .map(|entry| CString::new(entry.into_owned()));
+    entries.collect::<Result<_, _>>().map_err(|_| {
+        failure(
+            FailureKind::InvalidInput,
+            0,
+            "the environment has a NUL byte",
+        )
+    })
 }
 
 /// Executes the program; returns the code of a shell that could not.
@@ -213,7 +233,11 @@ fn replace_self(spec: &ExecSpec, environment: &[CString]) -> u8 {
             .find_map(|entry| entry.to_bytes().strip_prefix(b"PATH="))
             .unwrap_or(PATH);
         for directory in path.split(|byte| *byte == b':') {
-            let directory = if directory.is_empty() { b"." } else { directory };
+            let directory = if directory.is_empty() {
+                b"."
+            } else {
+                directory
+            };
             let Ok(path) = CString::new([directory, b"/", program].concat()) else {
                 continue;
             };
@@ -242,7 +266,14 @@ fn replace_self(spec: &ExecSpec, environment: &[CString]) -> u8 {
         Errno::NOMEM | Errno::AGAIN => (126, "there is not enough memory"),
         _ => (126, "cannot be executed"),
     };
-    let text = [b"podkit: ", program.as_slice(), b": ", why.as_bytes(), b"\n"].concat();
+    let text = [
+        b"podkit: ",
+        program.as_slice(),
+        b": ",
+        why.as_bytes(),
+        b"\n",
+    ]
+    .concat();
     let _ = write(standard(2), &text);
     code
 }

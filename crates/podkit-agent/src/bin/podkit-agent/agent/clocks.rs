@@ -65,7 +65,9 @@ impl Agent {
     /// Commands that hold off the clock.
     fn running(&self) -> usize {
         let execs = self.execs.values();
-        execs.filter(|exec| exec.holds_off() && exec.is_running()).count()
+        execs
+            .filter(|exec| exec.holds_off() && exec.is_running())
+            .count()
     }
 
     pub(super) fn status(&self) -> AgentStatus {
@@ -92,7 +94,10 @@ impl Agent {
         let execs = self.execs.values().filter_map(|exec| exec.next(now));
         let files = self.files.values().map(|job| job.deadline);
         let lingering = self.lingering.iter().map(|(_, until)| *until);
-        let pulses = self.connections.values().map(|connection| connection.next(now));
+        let pulses = self
+            .connections
+            .values()
+            .map(|connection| connection.next(now));
         let orphans = self.orphans.as_ref().map(|_| now + KILL_LOOK_MS);
         execs
             .chain(files)

@@ -3,16 +3,9 @@
 use alloc::vec::Vec;
 
 use podkit_agent::{Output, Reply, StopReason, plan::ExitMark};
-use rustix::{
-    fs::ftruncate,
-    io::pwrite,
-};
+use rustix::{fs::ftruncate, io::pwrite};
 
-use super::{
-    Agent,
-    clocks::now_ms,
-    exec::Cause,
-};
+use super::{Agent, clocks::now_ms, exec::Cause};
 use crate::sys::{container::exit_group, serve};
 
 const TERM: i32 = 15;
@@ -89,7 +82,11 @@ impl Agent {
     /// Signals every process; clients inside, which another engine has started, still have to hear
     /// of the end.
     fn signal_everybody(&self, signal: i32) {
-        if self.connections.values().all(|connection| connection.peer == 0) {
+        if self
+            .connections
+            .values()
+            .all(|connection| connection.peer == 0)
+        {
             let _ = serve::kill(-1, signal);
             return;
         }
@@ -113,8 +110,8 @@ impl Agent {
     /// Kills what is left when the time is over, and ends when nothing is.
     pub(super) fn go_on_closing(&mut self) {
         self.reap();
-        let nobody_left = self.execs.values().all(|exec| !exec.is_running())
-            && self.everybody().is_empty();
+        let nobody_left =
+            self.execs.values().all(|exec| !exec.is_running()) && self.everybody().is_empty();
         let now = now_ms();
         let Some(closing) = &mut self.closing else {
             return;

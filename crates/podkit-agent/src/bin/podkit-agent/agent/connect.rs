@@ -7,12 +7,18 @@ use rustix::{
     event::{PollFd, PollFlags, poll},
     fd::{AsFd, BorrowedFd},
     io::{Errno, read, write},
-    net::{AddressFamily, Shutdown, SocketAddrUnix, SocketFlags, SocketType, connect, shutdown, socket_with},
+    net::{
+        AddressFamily, Shutdown, SocketAddrUnix, SocketFlags, SocketType, connect, shutdown,
+        socket_with,
+    },
     process::{DumpableBehavior, set_dumpable_behavior},
 };
 
 use super::init::SOCKET;
-use crate::sys::{container::exit_group, serve::{block_signals, standard}};
+use crate::sys::{
+    container::exit_group,
+    serve::{block_signals, standard},
+};
 
 /// Bytes that are passed on at once.
 const BUFFER: usize = 64 * 1024;
@@ -49,7 +55,8 @@ pub(crate) fn run() -> ! {
             Err(Errno::INTR) => continue,
             Err(_) => exit_group(1),
         }
-        let (from_client, from_agent) = (!fds[0].revents().is_empty(), !fds[1].revents().is_empty());
+        let (from_client, from_agent) =
+            (!fds[0].revents().is_empty(), !fds[1].revents().is_empty());
         if from_agent && !pass(socket.as_fd(), standard(1), &mut buffer) {
             // An agent that hangs up before a word does not let this one in.
             exit_group(u8::from(!answered));

@@ -12,7 +12,9 @@ use rustix::{
 };
 
 use super::{
-    Agent, clocks::now_ms, init,
+    Agent,
+    clocks::now_ms,
+    init,
     poll::{Ready, Source, Wants},
 };
 use crate::sys::serve;
@@ -137,8 +139,13 @@ impl Agent {
                 continue;
             }
             let id = self.fresh_id();
-            if self.poll.add(&socket, Source::Connection(id), Wants::Read).is_ok() {
-                self.connections.insert(id, Connection::new(socket, peer.pid));
+            if self
+                .poll
+                .add(&socket, Source::Connection(id), Wants::Read)
+                .is_ok()
+            {
+                self.connections
+                    .insert(id, Connection::new(socket, peer.pid));
             }
         }
     }
@@ -314,7 +321,8 @@ impl Agent {
             event::{PollFd, PollFlags, Timespec, poll},
             net::{Shutdown, shutdown},
         };
-        self.connections.retain(|_, connection| connection.peer != 0);
+        self.connections
+            .retain(|_, connection| connection.peer != 0);
         for connection in self.connections.values() {
             let _ = shutdown(&connection.socket, Shutdown::Write);
         }

@@ -109,7 +109,9 @@ impl Exec {
             return Some(now + KILL_LOOK_MS);
         }
         let deadline = self.deadline.filter(|_| self.ended.is_none());
-        let drain = self.drain_until.filter(|_| self.outs.iter().flatten().any(Out::is_open_ended));
+        let drain = self
+            .drain_until
+            .filter(|_| self.outs.iter().flatten().any(Out::is_open_ended));
         [deadline, drain].into_iter().flatten().min()
     }
 
@@ -147,7 +149,11 @@ impl Exec {
 
     fn usage(&self) -> ExecUsage {
         let used = self.ended.map(|(_, used)| used).unwrap_or_default();
-        let ended_us = if self.ended.is_some() { self.ended_us } else { now_us() };
+        let ended_us = if self.ended.is_some() {
+            self.ended_us
+        } else {
+            now_us()
+        };
         let group = match &self.hold {
             Hold::Group(group) => Some(group.usage()),
             Hold::Supervisor { .. } => None,
@@ -174,9 +180,9 @@ impl Agent {
         &mut self,
         connection: u32,
         stream: u32,
-        spec: ExecSpec,
+        spec: &ExecSpec,
     ) -> Result<u32, Failure> {
-        check(&spec)?;
+        check(spec)?;
         if !spec.passive {
             self.clocks.touch();
         }
@@ -448,7 +454,9 @@ impl Agent {
                     self.remnant_groups.push(group.id);
                 }
             }
-            Hold::Supervisor { pid, ended, tells, .. } => {
+            Hold::Supervisor {
+                pid, ended, tells, ..
+            } => {
                 if let Some(tells) = tells {
                     self.poll.remove(&tells);
                 }
@@ -459,7 +467,11 @@ impl Agent {
         }
         if exec.main && self.closing.is_none() {
             let code = exec.ended.map_or(137, |(status, _)| exit_code(status));
-            self.close(podkit_agent::StopReason::MainExited, code, super::closing::LEAVE_MS);
+            self.close(
+                podkit_agent::StopReason::MainExited,
+                code,
+                super::closing::LEAVE_MS,
+            );
         }
     }
 
@@ -468,7 +480,9 @@ impl Agent {
         let mut buffer = [0_u8; 512];
         let count = rustix::io::pread(self.config.oom.as_ref()?, &mut buffer, 0).ok()?;
         let text = core::str::from_utf8(buffer.get(..count)?).ok()?;
-        let line = text.lines().find_map(|line| line.strip_prefix("oom_kill "))?;
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix("oom_kill "))?;
         line.trim().parse().ok()
     }
 }
@@ -476,7 +490,11 @@ impl Agent {
 /// A status of `wait` as shells tell it.
 const fn exit_code(status: i32) -> u8 {
     let signal = status & 0x7f;
-    let code = if signal == 0 { status >> 8 & 0xff } else { 128 + signal };
+    let code = if signal == 0 {
+        status >> 8 & 0xff
+    } else {
+        128 + signal
+    };
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
@@ -493,10 +511,19 @@ fn check(spec: &ExecSpec) -> Result<(), Failure> {
     if spec.argv.first().is_none_or(Vec::is_empty) {
         return invalid("the command is empty");
     }
-    if spec.argv.iter().chain(&spec.env).any(|word| word.contains(&0)) {
+    if spec
+        .argv
+        .iter()
+        .chain(&spec.env)
+        .any(|word| word.contains(&0))
+    {
         return invalid("an argument or an entry of the environment has a NUL byte");
     }
-    if spec.env.iter().any(|entry| entry.first() == Some(&b'=') || !entry.contains(&b'=')) {
+    if spec
+        .env
+        .iter()
+        .any(|entry| entry.first() == Some(&b'=') || !entry.contains(&b'='))
+    {
         return invalid("an entry of the environment has no name or no value");
     }
     if spec.cwd.contains(&0) || spec.user.contains(&0) {

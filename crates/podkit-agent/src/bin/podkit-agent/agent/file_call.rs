@@ -71,7 +71,11 @@ impl Agent {
                 } else {
                     FailureKind::Unexpected
                 };
-                failure(kind, errno.raw_os_error(), "start a file call: the kernel refused")
+                failure(
+                    kind,
+                    errno.raw_os_error(),
+                    "start a file call: the kernel refused",
+                )
             })
     }
 
@@ -86,7 +90,11 @@ impl Agent {
         let id = self.fresh_id();
         let (from_child, to_parent) = pipe(true)?;
         let (to_child, from_parent) = pipe(false)?;
-        let user = if user.is_empty() { &self.config.user } else { user };
+        let user = if user.is_empty() {
+            &self.config.user
+        } else {
+            user
+        };
         let job = Job {
             call,
             path,
@@ -101,7 +109,8 @@ impl Agent {
             }
             _ => None,
         };
-        self.poll.add(&from_child, Source::FromFile(id), Wants::Read)?;
+        self.poll
+            .add(&from_child, Source::FromFile(id), Wants::Read)?;
         let pid = match clone_process(0, None)? {
             Some(pid) => pid.as_raw_nonzero().get(),
             None => {
@@ -133,7 +142,11 @@ impl Agent {
     /// Passes on what the child says.
     pub(super) fn relay_file(&mut self, id: u32) {
         let mut held_up = false;
-        while self.files.get(&id).is_some_and(|job| job.from_child.is_some()) {
+        while self
+            .files
+            .get(&id)
+            .is_some_and(|job| job.from_child.is_some())
+        {
             if !self.pass_frames(id) {
                 held_up = true;
                 break;
@@ -175,7 +188,10 @@ impl Agent {
                 return true;
             };
             let Owner { connection, stream } = job.owner;
-            let room = self.connections.get(&connection).is_some_and(super::Connection::has_room);
+            let room = self
+                .connections
+                .get(&connection)
+                .is_some_and(super::Connection::has_room);
             if !room {
                 return false;
             }

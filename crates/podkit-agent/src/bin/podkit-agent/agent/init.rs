@@ -13,11 +13,11 @@ use podkit_agent::Clocks;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     fd::OwnedFd,
-    net::{
-        AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with,
-    },
+    fs::{CWD, Mode, OFlags, openat},
+    net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with},
     process::{PidfdFlags, getcwd, geteuid, pidfd_open},
     rand::{GetRandomFlags, getrandom},
+    stdio::dup2_stdin,
 };
 
 use super::{Config, Listener, tree::Stat};
@@ -42,12 +42,26 @@ pub(crate) fn run(start: Start) -> ! {
         crate::complain(b"podkit-agent: cannot listen in this container\n");
         exit_group(1);
     };
+    // What commands without input of their own get; never what the engine has given.
+    let null = openat(
+        CWD,
+        "/dev/null",
+        OFlags::RDWR | OFlags::CLOEXEC,
+        Mode::empty(),
+    );
+    if null.and_then(dup2_stdin).is_err() {
+        crate::complain(b"podkit-agent: there is no /dev/null in this container\n");
+        exit_group(1);
+    }
     let cwd = getcwd(Vec::new()).map_or_else(|_| Vec::from(*b"/"), |cwd| cwd.into_bytes());
     super::run(Config {
         clocks: options.clocks,
         cwd,
         user: options.user,
-        env: start.environment().map(|entry| entry.to_bytes().to_vec()).collect(),
+        env: start
+            .environment()
+            .map(|entry| entry.to_bytes().to_vec())
+            .collect(),
         main: options.main,
         boot_token,
         exec_filter: Vec::new(),

@@ -90,7 +90,10 @@ impl Input {
     /// Writes what the pipe takes. `framed` input is granted again when all of it is written.
     pub(super) fn write(&mut self, poll: &Poll, source: Source, framed: bool) -> Flow {
         while self.written < self.pending.len() {
-            match write(&self.fd, self.pending.get(self.written..).unwrap_or_default()) {
+            match write(
+                &self.fd,
+                self.pending.get(self.written..).unwrap_or_default(),
+            ) {
                 Ok(count) => {
                     self.written += count;
                     if !framed {

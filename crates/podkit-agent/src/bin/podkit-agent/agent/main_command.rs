@@ -69,7 +69,7 @@ impl Agent {
             passive: true,
             ..ExecSpec::default()
         };
-        match self.start_exec(spec, None) {
+        match self.start_exec(&spec, None) {
             Ok(id) => {
                 if let Some(exec) = self.execs.get_mut(&id) {
                     exec.main = true;

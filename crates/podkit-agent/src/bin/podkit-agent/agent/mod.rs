@@ -34,8 +34,13 @@ use rustix::{
 };
 
 use self::{
-    clocks::ClockState, closing::Closing, connection::Connection, exec::Exec,
-    file_call::FileJob, main_command::Log, poll::{Poll, Source, Wants},
+    clocks::ClockState,
+    closing::Closing,
+    connection::Connection,
+    exec::Exec,
+    file_call::FileJob,
+    main_command::Log,
+    poll::{Poll, Source, Wants},
 };
 use crate::sys::{container::exit_group, serve};
 

@@ -129,7 +129,13 @@ impl Agent {
         most = most.min(out.last.unwrap_or(u64::MAX));
         let mut buffer = alloc::vec![0_u8; usize::try_from(most).unwrap_or(MAX_DATA_BYTES)];
         let bytes = match read_some(&out.fd, &mut buffer) {
-            None => return if out.last.is_some() { Turn::End } else { Turn::Empty },
+            None => {
+                return if out.last.is_some() {
+                    Turn::End
+                } else {
+                    Turn::Empty
+                };
+            }
             Some(0) => return Turn::End,
             Some(count) => buffer.get(..count).unwrap_or_default(),
         };

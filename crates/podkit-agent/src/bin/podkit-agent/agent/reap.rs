@@ -45,7 +45,11 @@ impl Agent {
             return self.exec_ended(*id, status, used);
         }
         let supervised = self.execs.iter().find_map(|(id, exec)| match exec.hold {
-            Hold::Supervisor { pid: own, ended: false, .. } if own == pid => Some(*id),
+            Hold::Supervisor {
+                pid: own,
+                ended: false,
+                ..
+            } if own == pid => Some(*id),
             _ => None,
         });
         if let Some(id) = supervised {

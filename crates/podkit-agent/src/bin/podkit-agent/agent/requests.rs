@@ -36,7 +36,7 @@ impl Agent {
         match request {
             Request::Exec(_) | Request::File { .. } => self.begin(id, stream, request),
             _ if whole => {
-                self.ask(id, request);
+                self.ask(id, &request);
                 Ok(())
             }
             _ => self.go_on(id, stream, request),
@@ -63,7 +63,7 @@ impl Agent {
         Ok(())
     }
 
-    fn ask(&mut self, id: u32, request: Request) {
+    fn ask(&mut self, id: u32, request: &Request) {
         let answer = match request {
             Request::Ping => Reply::Pong,
             Request::Status => Reply::Status(self.status()),
@@ -72,11 +72,11 @@ impl Agent {
                 Reply::Done
             }
             Request::SetClocks(clocks) => {
-                self.clocks.set(clocks);
+                self.clocks.set(*clocks);
                 Reply::Done
             }
             Request::Stop { grace_ms } => {
-                return self.close(podkit_agent::StopReason::Requested, 0, grace_ms);
+                return self.close(podkit_agent::StopReason::Requested, 0, *grace_ms);
             }
             _ => return,
         };
@@ -96,7 +96,7 @@ impl Agent {
             ))
         } else {
             match request {
-                Request::Exec(spec) => self.begin_exec(id, stream, spec).map(Stream::Exec),
+                Request::Exec(spec) => self.begin_exec(id, stream, &spec).map(Stream::Exec),
                 Request::File {
                     call,
                     path,

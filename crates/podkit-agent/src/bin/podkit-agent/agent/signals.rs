@@ -45,7 +45,10 @@ impl Agent {
     }
 
     fn signal_from_outside(&mut self, number: u32) {
-        let main = self.main.and_then(|id| self.execs.get(&id)).and_then(|exec| exec.pid);
+        let main = self
+            .main
+            .and_then(|id| self.execs.get(&id))
+            .and_then(|exec| exec.pid);
         match main {
             Some(pid) => {
                 let _ = serve::kill(pid, number.cast_signed());

@@ -36,7 +36,7 @@ pub(super) fn pipe(ours_reads: bool) -> Result<(OwnedFd, OwnedFd)> {
 
 impl Agent {
     /// Starts a command; its program may still turn out to be missing.
-    pub(super) fn start_exec(&mut self, spec: ExecSpec, owner: Option<Owner>) -> Result<u32> {
+    pub(super) fn start_exec(&mut self, spec: &ExecSpec, owner: Option<Owner>) -> Result<u32> {
         let id = self.fresh_id();
         let began_us = now_us();
         let oom_before = self.oom_count();
@@ -66,7 +66,7 @@ impl Agent {
             None => None,
         };
         self.poll.add(&report, Source::Report(id), Wants::Read)?;
-        let (pid, hold) = self.fork_command(id, &spec, &ends)?;
+        let (pid, hold) = self.fork_command(id, spec, &ends)?;
         drop(ends);
         let limit = spec.output_limit_bytes;
         let exec = Exec {
@@ -80,7 +80,10 @@ impl Agent {
             told: FrameBuffer::new(),
             started: false,
             input,
-            outs: [Some(Out::new(stdout, limit)), stderr.map(|fd| Out::new(fd, limit))],
+            outs: [
+                Some(Out::new(stdout, limit)),
+                stderr.map(|fd| Out::new(fd, limit)),
+            ],
             truncated: [false; 2],
             ended: None,
             ended_us: 0,

@@ -82,9 +82,9 @@ impl Group {
 
     /// Microseconds of processor time in user mode and in the kernel, and the most memory.
     pub(super) fn usage(&self) -> (Option<(u64, u64)>, Option<u64>) {
-        let cpu = self.read("cpu.stat").and_then(|text| {
-            Some((find(&text, b"user_usec ")?, find(&text, b"system_usec ")?))
-        });
+        let cpu = self
+            .read("cpu.stat")
+            .and_then(|text| Some((find(&text, b"user_usec ")?, find(&text, b"system_usec ")?)));
         let peak = self.read("memory.peak").and_then(|text| find(&text, b""));
         (cpu, peak)
     }
@@ -214,7 +214,10 @@ impl Agent {
         let processes = self.processes();
         let mut children: BTreeMap<i32, Vec<i32>> = BTreeMap::new();
         for process in &processes {
-            children.entry(process.parent).or_default().push(process.pid);
+            children
+                .entry(process.parent)
+                .or_default()
+                .push(process.pid);
         }
         let mut open = match supervisor {
             Some(pid) => children.remove(&pid).unwrap_or_default(),
@@ -235,13 +238,19 @@ impl Agent {
 
     fn own_children(&self) -> BTreeSet<i32> {
         let execs = self.execs.values().filter_map(|exec| match &exec.hold {
-            Hold::Supervisor { pid, ended: false, .. } => Some(*pid),
+            Hold::Supervisor {
+                pid, ended: false, ..
+            } => Some(*pid),
             Hold::Supervisor { .. } => None,
             Hold::Group(_) => exec.pid,
         });
         let files = self.files.values().map(|job| job.pid);
         let lingering = self.lingering.iter().map(|(pid, _)| *pid);
-        execs.chain(files).chain(lingering).chain(self.remnants.iter().copied()).collect()
+        execs
+            .chain(files)
+            .chain(lingering)
+            .chain(self.remnants.iter().copied())
+            .collect()
     }
 
     /// Every living process of this pid namespace.
@@ -251,13 +260,19 @@ impl Agent {
         };
         let entries = directory.filter_map(core::result::Result::ok);
         let numbers = entries.filter_map(|entry| {
-            core::str::from_utf8(entry.file_name().to_bytes()).ok()?.parse::<i32>().ok()
+            core::str::from_utf8(entry.file_name().to_bytes())
+                .ok()?
+                .parse::<i32>()
+                .ok()
         });
         numbers
             .filter(|pid| *pid > 1)
             .filter_map(|pid| {
                 let stat = Stat::of(&self.processes, pid)?;
-                (!stat.dead).then_some(Process { pid, parent: stat.parent })
+                (!stat.dead).then_some(Process {
+                    pid,
+                    parent: stat.parent,
+                })
             })
             .collect()
     }

@@ -88,7 +88,10 @@ pub(super) unsafe fn syscall(number: usize, args: [usize; 5]) -> Result<usize, E
             in("x2") args[2], in("x3") args[3], in("x4") args[4], options(nostack));
     }
     if (-4095..0).contains(&result) {
-        #[expect(clippy::cast_possible_truncation, reason = "the range was just checked")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "the range was just checked"
+        )]
         return Err(Errno::from_raw_os_error(-result as i32));
     }
     Ok(result.cast_unsigned())
@@ -133,12 +136,7 @@ pub(crate) fn clone_process(
     // SAFETY: the structure lives across the call and has the size that is given. Without CLONE_VM
     // and with no stack the child has a copy of this memory; this process has one thread, so
     // no lock is held by another one.
-    let pid = unsafe {
-        syscall(
-            number::CLONE3,
-            [pointer, size_of::<CloneArgs>(), 0, 0, 0],
-        )
-    }?;
+    let pid = unsafe { syscall(number::CLONE3, [pointer, size_of::<CloneArgs>(), 0, 0, 0]) }?;
     Ok(i32::try_from(pid).ok().and_then(Pid::from_raw))
 }
 
@@ -348,7 +346,13 @@ fn close_range(first: RawFd, last: RawFd) {
     let _ = unsafe {
         syscall(
             CLOSE_RANGE,
-            [first.cast_unsigned() as usize, last.cast_unsigned() as usize, 0, 0, 0],
+            [
+                first.cast_unsigned() as usize,
+                last.cast_unsigned() as usize,
+                0,
+                0,
+                0,
+            ],
         )
     };
 }

@@ -32,7 +32,7 @@ struct State {
 
 /// A block that nobody uses holds the way to the next one.
 struct Free {
-    next: *mut Free,
+    next: *mut Self,
 }
 
 /// The heap of the process.

@@ -18,7 +18,9 @@ use super::container::{number, syscall};
 pub(crate) fn signals(numbers: &[u32]) -> Result<OwnedFd, Errno> {
     const NON_BLOCKING_AND_CLOSED: usize = 0x800 | 0x8_0000;
     block_signals();
-    let mask = numbers.iter().fold(0_u64, |mask, number| mask | 1 << (number - 1));
+    let mask = numbers
+        .iter()
+        .fold(0_u64, |mask, number| mask | 1 << (number - 1));
     // SAFETY: the mask has 8 bytes and lives across the call; -1 asks for a new descriptor.
     let fd = unsafe {
         syscall(

@@ -40,7 +40,7 @@ impl Start {
             return None;
         }
         // SAFETY: the kernel put `count` pointers there.
-        let argument = unsafe { *self.arguments.add(place) };
+        let argument = unsafe { *self.arguments.wrapping_add(place) };
         // SAFETY: each of them points to a C string that nobody changes.
         Some(unsafe { CStr::from_ptr(argument) })
     }
@@ -100,9 +100,9 @@ unsafe fn move_up(to: *mut u8, from: *const u8, count: usize) {
 unsafe fn move_up(to: *mut u8, from: *const u8, count: usize) {
     for at in 0..count {
         // SAFETY: the caller vouches for both ranges; volatile, so that it stays a loop.
-        let byte = unsafe { ptr::read_volatile(from.add(at)) };
+        let byte = unsafe { ptr::read_volatile(from.wrapping_add(at)) };
         // SAFETY: as above.
-        unsafe { ptr::write_volatile(to.add(at), byte) };
+        unsafe { ptr::write_volatile(to.wrapping_add(at), byte) };
     }
 }
 
@@ -122,9 +122,9 @@ unsafe extern "C" fn memmove(to: *mut u8, from: *const u8, count: usize) -> *mut
     }
     for at in (0..count).rev() {
         // SAFETY: the contract of memmove; volatile, so that it stays a loop.
-        let byte = unsafe { ptr::read_volatile(from.add(at)) };
+        let byte = unsafe { ptr::read_volatile(from.wrapping_add(at)) };
         // SAFETY: as above.
-        unsafe { ptr::write_volatile(to.add(at), byte) };
+        unsafe { ptr::write_volatile(to.wrapping_add(at), byte) };
     }
     to
 }
@@ -145,7 +145,7 @@ unsafe extern "C" fn memset(to: *mut u8, byte: i32, count: usize) -> *mut u8 {
 unsafe extern "C" fn memset(to: *mut u8, byte: i32, count: usize) -> *mut u8 {
     for at in 0..count {
         // SAFETY: the contract of memset; volatile, so that it stays a loop.
-        unsafe { ptr::write_volatile(to.add(at), byte.to_le_bytes()[0]) };
+        unsafe { ptr::write_volatile(to.wrapping_add(at), byte.to_le_bytes()[0]) };
     }
     to
 }
@@ -154,9 +154,9 @@ unsafe extern "C" fn memset(to: *mut u8, byte: i32, count: usize) -> *mut u8 {
 unsafe extern "C" fn memcmp(left: *const u8, right: *const u8, count: usize) -> i32 {
     for at in 0..count {
         // SAFETY: the contract of memcmp; volatile, so that it stays a loop.
-        let one = unsafe { ptr::read_volatile(left.add(at)) };
+        let one = unsafe { ptr::read_volatile(left.wrapping_add(at)) };
         // SAFETY: as above.
-        let other = unsafe { ptr::read_volatile(right.add(at)) };
+        let other = unsafe { ptr::read_volatile(right.wrapping_add(at)) };
         if one != other {
             return i32::from(one) - i32::from(other);
         }
@@ -174,7 +174,7 @@ unsafe extern "C" fn bcmp(left: *const u8, right: *const u8, count: usize) -> i3
 unsafe extern "C" fn strlen(text: *const u8) -> usize {
     let mut length = 0;
     // SAFETY: the contract of strlen; volatile, so that it stays a loop.
-    while unsafe { ptr::read_volatile(text.add(length)) } != 0 {
+    while unsafe { ptr::read_volatile(text.wrapping_add(length)) } != 0 {
         length += 1;
     }
     length
