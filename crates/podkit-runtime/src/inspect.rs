@@ -1,6 +1,6 @@
 //! Looking at containers: from disk, with one look at the process.
 
-use std::{collections::BTreeMap, fs, time::SystemTime};
+use std::{collections::BTreeMap, fs, os::unix::fs::MetadataExt, time::SystemTime};
 
 use podkit_agent::StopReason;
 
@@ -11,6 +11,15 @@ use crate::{
     store::{Config, Directory, Record, time_of},
     validate,
 };
+
+/// How often a name that changes hands is looked at.
+const LOOKS: u32 = 8;
+
+/// Tells a container from another one of its name.
+fn identity(directory: &Directory) -> Option<(u64, u64)> {
+    let metadata = fs::symlink_metadata(&directory.path).ok()?;
+    Some((metadata.dev(), metadata.ino()))
+}
 
 /// What a stopped container left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,16 +32,26 @@ impl Runtime {
     pub(crate) fn look_at(&self, name: &str) -> Result<ContainerInfo> {
         validate::name(name)?;
         let directory = self.store.container(name);
-        match self.look(&directory) {
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                if crate::stop::exists(&directory.path) {
-                    Ok(dead(&directory))
-                } else {
-                    Err(error)
+        // The name may have passed from a container that was removed to a new one between two
+        // looks at its files; nobody takes a name over and over.
+        for _ in 0..LOOKS {
+            let was = identity(&directory);
+            match self.look(&directory) {
+                Err(error) if error.kind() == ErrorKind::NotFound && was.is_none() => {
+                    return Err(error);
                 }
+                Err(_) => {}
+                Ok(found) if identity(&directory) == was => return Ok(found),
+                Ok(_) => {}
             }
-            Err(_) => Ok(dead(&directory)),
-            found => found,
+            if identity(&directory) == was && was.is_some() {
+                break;
+            }
+        }
+        if crate::stop::exists(&directory.path) {
+            Ok(dead(&directory))
+        } else {
+            Err(directory.missing())
         }
     }
 

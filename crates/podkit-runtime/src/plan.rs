@@ -89,7 +89,10 @@ impl Order<'_> {
             capabilities: validate::capabilities(&spec.capabilities)?,
             no_new_privileges: spec.no_new_privileges,
             filter: if confined {
-                seccomp::filter(true)
+                seccomp::filter(seccomp::Passes {
+                    clone3: true,
+                    set_ids: !spec.mounts.iter().any(Mount::is_writable_bind),
+                })
             } else {
                 Vec::new()
             },

@@ -175,6 +175,16 @@ pub enum Mount {
 }
 
 impl Mount {
+    pub(crate) const fn is_writable_bind(&self) -> bool {
+        matches!(
+            self,
+            Self::Bind {
+                read_only: false,
+                ..
+            }
+        )
+    }
+
     /// Where it is mounted.
     #[must_use]
     pub fn target(&self) -> &Path {

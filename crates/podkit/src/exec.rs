@@ -245,6 +245,25 @@ pub struct ExecResult {
     pub usage: Usage,
 }
 
+impl ExecResult {
+    /// The result of a command whose container stopped before it could be told.
+    pub(crate) const fn closed(wall: Duration) -> Self {
+        Self {
+            outcome: Outcome::SessionClosed,
+            stdout_truncated: false,
+            stderr_truncated: false,
+            container_restarted: false,
+            usage: Usage {
+                wall,
+                cpu_user: Duration::ZERO,
+                cpu_system: Duration::ZERO,
+                peak_memory_bytes: 0,
+                peak_memory_source: MemorySource::LargestProcess,
+            },
+        }
+    }
+}
+
 /// What a streamed command tells, in order: `Started`, output, `Exited`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]

@@ -56,11 +56,19 @@ impl Architecture {
     }
 }
 
+/// What a filter lets pass, beyond what all do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Passes {
+    /// `clone3`, where commands have a filter of their own, because the agent needs it.
+    pub(crate) clone3: bool,
+    /// Files with set-id bits. In a directory of the host's such a file would give the rights of
+    /// its owner to every user of the host, whoever made it.
+    pub(crate) set_ids: bool,
+}
+
 /// The filter of everything in a container, its agent too.
-///
-/// `clone3` passes where `commands` have a filter of their own, because the agent needs it.
-pub(crate) fn filter(commands: bool) -> Vec<u8> {
-    encode(&program(Architecture::NATIVE, commands))
+pub(crate) fn filter(passes: Passes) -> Vec<u8> {
+    encode(&program(Architecture::NATIVE, passes))
 }
 
 /// The further filter of every command: flags of `clone3` are behind a pointer, which no filter
@@ -69,14 +77,14 @@ pub(crate) fn command_filter() -> Vec<u8> {
     encode(&command_program(Architecture::NATIVE))
 }
 
-fn program(architecture: Architecture, clone3: bool) -> Vec<Instruction> {
+fn program(architecture: Architecture, passes: Passes) -> Vec<Instruction> {
     let mut all = vec![
         load(ARCHITECTURE),
         if_equal(architecture.audit(), 1),
         done(KILL_PROCESS),
         load(NUMBER),
     ];
-    all.extend(build(&segments(architecture, clone3)));
+    all.extend(build(&segments(architecture, passes)));
     all
 }
 
@@ -97,10 +105,10 @@ fn command_program(architecture: Architecture) -> Vec<Instruction> {
 }
 
 /// What happens from which number on.
-fn segments(architecture: Architecture, clone3: bool) -> Vec<Segment> {
+fn segments(architecture: Architecture, passes: Passes) -> Vec<Segment> {
     let mut calls: Vec<(u32, Vec<Instruction>)> = ALLOWED
         .iter()
-        .map(|call| (architecture.number(call), verdict(call.0, clone3)))
+        .map(|call| (architecture.number(call), verdict(call.0, passes)))
         .filter(|(number, _)| *number != NONE)
         .collect();
     calls.sort_by_key(|(number, _)| *number);
@@ -128,8 +136,43 @@ fn segments(architecture: Architecture, clone3: bool) -> Vec<Segment> {
     all
 }
 
+/// Refuses a mode with set-id bits.
+fn without_set_ids(mode: u32) -> Vec<Instruction> {
+    const SET_IDS: u32 = 0o6000;
+    vec![
+        load(low_word_of_argument(mode)),
+        if_any_bit(SET_IDS, 1),
+        done(ALLOW),
+        done(ERRNO | EPERM),
+    ]
+}
+
+/// Refuses to make a file with set-id bits; without making one, there is no mode.
+fn opened_without_set_ids(flags: u32) -> Vec<Instruction> {
+    /// `O_CREAT` and the bit of `O_TMPFILE`.
+    const MAKING: u32 = 0x40_0040;
+    let mut all = vec![
+        load(low_word_of_argument(flags)),
+        if_any_bit(MAKING, 1),
+        done(ALLOW),
+    ];
+    all.extend(without_set_ids(flags + 1));
+    all
+}
+
 /// What happens at an allowed call.
-fn verdict(name: &str, clone3: bool) -> Vec<Instruction> {
+fn verdict(name: &str, passes: Passes) -> Vec<Instruction> {
+    if !passes.set_ids {
+        match name {
+            "chmod" | "fchmod" | "creat" | "mknod" => return without_set_ids(1),
+            "fchmodat" | "fchmodat2" | "mknodat" => return without_set_ids(2),
+            "open" => return opened_without_set_ids(1),
+            "openat" => return opened_without_set_ids(2),
+            // Its mode is behind a pointer.
+            "openat2" => return vec![done(ERRNO | ENOSYS)],
+            _ => {}
+        }
+    }
     let allow = done(ALLOW);
     let refuse = done(ERRNO | EPERM);
     match name {
@@ -139,7 +182,7 @@ fn verdict(name: &str, clone3: bool) -> Vec<Instruction> {
             allow,
             refuse,
         ],
-        "clone3" if !clone3 => vec![done(ERRNO | ENOSYS)],
+        "clone3" if !passes.clone3 => vec![done(ERRNO | ENOSYS)],
         // Characters put into the input of a terminal, or of the console, come from its user.
         "ioctl" => {
             const TIOCSTI: u32 = 0x5412;
@@ -201,14 +244,23 @@ mod tests {
 
     const BOTH: [Architecture; 2] = [Architecture::X86_64, Architecture::Aarch64];
 
+    const OPEN: Passes = Passes {
+        clone3: false,
+        set_ids: true,
+    };
+
     fn run(architecture: Architecture, number: u32, arguments: [u32; 3]) -> u32 {
+        run_with(architecture, OPEN, number, &arguments)
+    }
+
+    fn run_with(architecture: Architecture, passes: Passes, number: u32, arguments: &[u32]) -> u32 {
         let mut data = [0; 16];
         data[0] = number;
         data[1] = architecture.audit();
-        for (index, argument) in arguments.into_iter().enumerate() {
-            data[4 + 2 * index] = argument;
+        for (index, argument) in arguments.iter().enumerate() {
+            data[4 + 2 * index] = *argument;
         }
-        interpret(&program(architecture, false), &data)
+        interpret(&program(architecture, passes), &data)
     }
 
     fn number(architecture: Architecture, name: &str) -> u32 {
@@ -217,7 +269,7 @@ mod tests {
     }
 
     fn special(name: &str) -> bool {
-        verdict(name, false) != vec![done(ALLOW)]
+        verdict(name, OPEN) != vec![done(ALLOW)]
     }
 
     #[test]
@@ -244,10 +296,46 @@ mod tests {
     fn other_architectures_die_and_x32_is_refused() {
         let mut data = [0; 16];
         data[1] = 0x4000_0003;
-        let native = program(Architecture::X86_64, false);
+        let native = program(Architecture::X86_64, OPEN);
         assert_eq!(interpret(&native, &data), KILL_PROCESS);
         for nr in [X32, X32 + 1, X32 + 520, u32::MAX] {
             assert_eq!(run(Architecture::X86_64, nr, [0; 3]), ERRNO | EPERM);
+        }
+    }
+
+    #[test]
+    fn set_id_bits_are_refused_where_files_are_the_hosts() {
+        let closed = Passes::default();
+        for arch in BOTH {
+            for (name, arguments, set_id_at) in [
+                ("chmod", [7, 0o755, 0, 0], 1),
+                ("fchmod", [7, 0o1777, 0, 0], 1),
+                ("fchmodat", [7, 7, 0o755, 0], 2),
+                ("fchmodat2", [7, 7, 0o644, 0], 2),
+                ("mknodat", [7, 7, 0o100_644, 0], 2),
+                ("creat", [7, 0o644, 0, 0], 1),
+                ("open", [7, 0x41, 0o644, 0], 2),
+                ("openat", [7, 7, 0x40_0002, 0o600], 3),
+            ] {
+                let nr = number(arch, name);
+                if nr == NONE {
+                    continue;
+                }
+                assert_eq!(run_with(arch, closed, nr, &arguments), ALLOW, "{name}");
+                for bits in [0o4000, 0o2000, 0o6000] {
+                    let mut with = arguments;
+                    with[set_id_at] |= bits;
+                    let refused = run_with(arch, closed, nr, &with);
+                    assert_eq!(refused, ERRNO | EPERM, "{name} {bits:o}");
+                    let open = run_with(arch, OPEN, nr, &with);
+                    assert_eq!(open, ALLOW, "{name} {bits:o}");
+                }
+            }
+            // Without making a file there is no mode, whatever is in its place.
+            let nr = number(arch, "openat");
+            assert_eq!(run_with(arch, closed, nr, &[7, 7, 2, 0o6777]), ALLOW);
+            let nr = number(arch, "openat2");
+            assert_eq!(run_with(arch, closed, nr, &[0; 4]), ERRNO | ENOSYS);
         }
     }
 
@@ -322,8 +410,10 @@ mod tests {
     #[test]
     fn filters_are_small() {
         for architecture in BOTH {
-            let length = program(architecture, true).len();
-            assert!(length < 200, "{architecture:?}: {length} instructions");
+            for (passes, most) in [(OPEN, 200), (Passes::default(), 260)] {
+                let length = program(architecture, passes).len();
+                assert!(length < most, "{architecture:?}: {length} instructions");
+            }
         }
         assert!(command_program(Architecture::X86_64).len() < 10);
     }
@@ -335,7 +425,19 @@ mod tests {
             let mut data = [0; 16];
             data[0] = nr;
             data[1] = arch.audit();
-            assert_eq!(interpret(&program(arch, true), &data), ALLOW);
+            assert_eq!(
+                interpret(
+                    &program(
+                        arch,
+                        Passes {
+                            clone3: true,
+                            ..OPEN
+                        }
+                    ),
+                    &data
+                ),
+                ALLOW
+            );
             assert_eq!(interpret(&command_program(arch), &data), ERRNO | ENOSYS);
             data[0] = number(arch, "read");
             assert_eq!(interpret(&command_program(arch), &data), ALLOW);

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     error::{Error, ErrorKind, Result},
-    exec::{ExecEvent, ExecOutput, ExecResult, MemorySource, Outcome, Usage},
+    exec::{ExecEvent, ExecOutput, ExecResult},
 };
 
 /// Signal that ends a process whatever it does.
@@ -100,27 +100,11 @@ impl ExecHandle {
         Poll::Ready(Some(match end {
             End::Exited(result) => Ok(ExecEvent::Exited(result)),
             // The agent has said that the container stops, and then it was gone.
-            End::Lost(_, Some(_)) => Ok(ExecEvent::Exited(self.closed())),
+            End::Lost(_, Some(_)) => {
+                Ok(ExecEvent::Exited(ExecResult::closed(self.begun.elapsed())))
+            }
             end => Err(error_of(end)),
         }))
-    }
-
-    /// The result of a command whose container stopped before it could be told.
-    fn closed(&self) -> ExecResult {
-        let none = std::time::Duration::ZERO;
-        ExecResult {
-            outcome: Outcome::SessionClosed,
-            stdout_truncated: false,
-            stderr_truncated: false,
-            container_restarted: false,
-            usage: Usage {
-                wall: self.begun.elapsed(),
-                cpu_user: none,
-                cpu_system: none,
-                peak_memory_bytes: 0,
-                peak_memory_source: MemorySource::LargestProcess,
-            },
-        }
     }
 
     /// The command's pid inside the container.
@@ -213,13 +197,25 @@ impl ExecHandle {
     ///
     /// # Errors
     /// As [`next`](Self::next).
-    pub async fn collect(mut self, limit: u64) -> Result<ExecOutput> {
+    pub async fn collect(self, limit: u64) -> Result<ExecOutput> {
+        self.collect_so_far(limit).await.map_err(|(error, _)| error)
+    }
+
+    /// As [`collect`](Self::collect); an error comes with what was written before.
+    pub(crate) async fn collect_so_far(
+        mut self,
+        limit: u64,
+    ) -> std::result::Result<ExecOutput, (Error, ExecOutput)> {
         self.stdin = None;
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        let mut output = ExecOutput::new(self.closed());
+        let mut output = ExecOutput::new(ExecResult::closed(self.begun.elapsed()));
         let (mut stdout_cut, mut stderr_cut) = (false, false);
         while let Some(event) = self.next().await {
-            match event? {
+            let event = match event {
+                Ok(event) => event,
+                Err(error) => return Err((error, output)),
+            };
+            match event {
                 ExecEvent::Started(_) => {}
                 ExecEvent::Stdout(bytes) => {
                     let kept = keep(&mut output.stdout, &bytes, limit);
@@ -240,7 +236,8 @@ impl ExecHandle {
                 }
             }
         }
-        Err(Error::invalid_input("the command's end was told already"))
+        let error = Error::invalid_input("the command's end was told already");
+        Err((error, output))
     }
 
     /// Lets the command go on without this handle; its further output is dropped. It ends with the

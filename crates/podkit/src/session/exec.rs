@@ -10,10 +10,20 @@ use tracing::{Instrument, debug, debug_span, warn};
 use super::{handle::Session, manager::SessionManager, slot::Live, slot::Slot};
 use crate::{
     agent::{ExecHandle, ExecStdin},
-    container::inside_workspace,
+    container::{ContainerState, inside_workspace, jittered},
     error::{ErrorKind, Result},
-    exec::{DEFAULT_OUTPUT_LIMIT_BYTES, ExecOutput, ExecRequest, Stdin},
+    exec::{DEFAULT_OUTPUT_LIMIT_BYTES, ExecOutput, ExecRequest, ExecResult, Stdin},
 };
+
+/// How often a command that was refused before it began is begun again: a connection may be stale,
+/// and closers may be at it.
+const REOPENINGS: u32 = 3;
+
+/// How often a container is looked at to tell whether it is being killed.
+const LOOKS: u32 = 3;
+
+/// Pause between two looks.
+const LOOK_PAUSE: Duration = Duration::from_millis(20);
 
 /// A command: awaited, it runs to its end and gives its output; [`stream`](Self::stream) gives the
 /// output while it runs.
@@ -123,7 +133,8 @@ impl Exec {
         let (session, mut request) = (self.session, self.request);
         let input = take_bytes(&mut request);
         let limit = request.output_limit_bytes;
-        let (live, mut handle) = begin(&session, &request, limit).await?;
+        let (live, begun) = begin(&session, &request, limit).await?;
+        let mut handle = begun?;
         if let Some(input) = input
             && let Some(stdin) = handle.take_stdin()
         {
@@ -150,7 +161,18 @@ impl Exec {
         let limit = request
             .output_limit_bytes
             .unwrap_or(DEFAULT_OUTPUT_LIMIT_BYTES);
-        let (live, mut handle) = begin(&session, &request, Some(limit)).await?;
+        let (live, begun) = begin(&session, &request, Some(limit)).await?;
+        let mut handle = match begun {
+            Ok(handle) => handle,
+            // It may have begun; what it did is not known, but that it is over.
+            Err(error) => {
+                return if session.manager().has_ended(&live).await {
+                    Ok(ExecOutput::new(ExecResult::closed(Duration::ZERO)))
+                } else {
+                    Err(error)
+                };
+            }
+        };
         let named = |error: crate::error::Error| {
             error
                 .with_operation("execute command")
@@ -162,14 +184,24 @@ impl Exec {
             handle.take_stdin()
         };
         let output = match stdin {
-            None => handle.collect(limit).await,
+            None => handle.collect_so_far(limit).await,
             Some(stdin) => {
                 let feeding = feed(stdin, input.unwrap_or_default());
-                let (output, ()) = futures::future::join(handle.collect(limit), feeding).await;
+                let (output, ()) =
+                    futures::future::join(handle.collect_so_far(limit), feeding).await;
                 output
             }
         };
-        let output = output.map_err(named)?;
+        let output = match output {
+            Ok(output) => output,
+            Err((error, so_far)) => {
+                return if session.manager().has_ended(&live).await {
+                    Ok(so_far)
+                } else {
+                    Err(named(error))
+                };
+            }
+        };
         if output.result.container_restarted {
             session
                 .manager()
@@ -219,15 +251,15 @@ async fn feed(mut stdin: ExecStdin, input: Bytes) {
 }
 
 /// Begins a command on the session's one connection: no engine call, and no lock that is held
-/// while waiting.
+/// while waiting. The inner error is of a connection that broke when the command may have begun.
 async fn begin(
     session: &Session,
     request: &ExecRequest,
     limit: Option<u64>,
-) -> Result<(Arc<Live>, ExecHandle)> {
+) -> Result<(Arc<Live>, Result<ExecHandle>)> {
     request.check()?;
     let mut live = session.usable().await?;
-    let mut reopened = false;
+    let mut reopened = 0;
     loop {
         let order = order(request, &live, limit);
         let begun = live.client.exec(order);
@@ -236,12 +268,15 @@ async fn begin(
             .ask("execute command", &live.container, begun)
             .await
         {
-            Ok(handle) => return Ok((live, handle)),
-            // The container vanished before the command began, so it may be begun again: once.
-            Err(error) if error.kind() == ErrorKind::ContainerGone && !reopened => {
-                reopened = true;
+            Ok(handle) => return Ok((live, Ok(handle))),
+            // The container vanished before the command began, so it may be begun again.
+            Err(error) if error.kind() == ErrorKind::ContainerGone && reopened < REOPENINGS => {
+                reopened += 1;
                 session.slot().unset_live(&live);
                 live = session.usable().await?;
+            }
+            Err(error) if error.kind() == ErrorKind::AgentUnreachable => {
+                return Ok((live, Err(error)));
             }
             Err(error) => return Err(error),
         }
@@ -268,6 +303,32 @@ fn order(request: &ExecRequest, live: &Live, limit: Option<u64>) -> ExecSpec {
 }
 
 impl SessionManager {
+    /// Whether the life of a container to which the connection broke is over: it was removed,
+    /// stopped or killed, and maybe started again since.
+    async fn has_ended(&self, live: &Live) -> bool {
+        let containers = self.containers();
+        for look in 0..LOOKS {
+            if look > 0 {
+                tokio::time::sleep(jittered(LOOK_PAUSE)).await;
+            }
+            let info = match containers.find(&live.container).await {
+                Ok(None) => return true,
+                Ok(Some(info)) => info,
+                Err(_) => return false,
+            };
+            match info.state {
+                ContainerState::Running => {}
+                ContainerState::Paused => return false,
+                _ => return true,
+            }
+            // One that is being killed still runs, and answers no more.
+            if let Ok(client) = containers.client(&info.id, Some(&info)).await {
+                return client.boot_token() != live.client.boot_token();
+            }
+        }
+        false
+    }
+
     /// Restarts a container in which processes survived being killed, so that the session stays
     /// usable.
     async fn restart(&self, slot: &Arc<Slot>, live: &Arc<Live>) -> Result<()> {

@@ -116,7 +116,9 @@ impl<'a> Opening<'a> {
         let Some(info) = containers.find(&self.slot.name).await? else {
             return self.create().await;
         };
-        if labels::owner(self.manager.prefix(), &info).as_ref() != Some(&self.slot.key) {
+        // What is left of a container may have lost its labels; the name is the session's alone.
+        let wreck = info.state == ContainerState::Dead && info.labels.is_empty();
+        if !wreck && labels::owner(self.manager.prefix(), &info).as_ref() != Some(&self.slot.key) {
             return Err(Error::new(
                 ErrorKind::Conflict,
                 "a container of this name exists that does not carry this session's labels",
