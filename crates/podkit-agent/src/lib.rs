@@ -18,8 +18,9 @@
 //! another stream of the same connection, and neither side holds more than the windows.
 //!
 //! # Contract
-//! Neither side trusts the other: a frame over [`MAX_FRAME_BYTES`], an unknown kind, a stream
-//! that is not open, or a payload that does not parse exactly ends the connection.
+//! Neither side trusts the other: a frame over [`MAX_FRAME_BYTES`], an unknown kind, or a
+//! payload that does not parse exactly ends the connection; so does a reply on a stream that is not
+//! open. What a client still says to a stream that has just ended is passed over.
 #![no_std]
 #![forbid(unsafe_code)]
 

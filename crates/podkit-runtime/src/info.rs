@@ -58,6 +58,8 @@ pub struct ContainerInfo {
     pub started_at: Option<SystemTime>,
     /// When it stopped, where it could still say so.
     pub finished_at: Option<SystemTime>,
+    /// Last activity before it stopped, where it could still say so; the agent knows while it runs.
+    pub last_active_at: Option<SystemTime>,
     /// Pid of its PID 1 on the host, while it runs.
     pub pid: Option<u32>,
     /// How its user ids are kept apart from others'; unknown for a dead one.

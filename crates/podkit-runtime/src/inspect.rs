@@ -1,8 +1,13 @@
 //! Looking at containers: from disk, with one look at the process.
 
-use std::{collections::BTreeMap, fs, os::unix::fs::MetadataExt, time::SystemTime};
+use std::{
+    collections::BTreeMap,
+    fs,
+    os::unix::fs::MetadataExt,
+    time::{Duration, SystemTime},
+};
 
-use podkit_agent::StopReason;
+use podkit_agent::{StopReason, plan::ExitMark};
 
 use crate::{
     error::{Context, ErrorKind, Result},
@@ -19,13 +24,6 @@ const LOOKS: u32 = 8;
 fn identity(directory: &Directory) -> Option<(u64, u64)> {
     let metadata = fs::symlink_metadata(&directory.path).ok()?;
     Some((metadata.dev(), metadata.ino()))
-}
-
-/// What a stopped container left.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Mark {
-    cause: StopCause,
-    code: Option<i32>,
 }
 
 impl Runtime {
@@ -102,15 +100,19 @@ impl Runtime {
         };
         let mut info = describe(directory, config, &record, state);
         if state == ContainerState::Exited {
-            let (mark, at) = read_mark(directory);
             let killed = if record.stopping {
                 StopCause::Requested
             } else {
                 StopCause::Killed
             };
-            info.stop_cause = Some(mark.map_or(killed, |mark| mark.cause));
-            info.exit_code = mark.and_then(|mark| mark.code);
-            info.finished_at = at;
+            info.stop_cause = Some(killed);
+            if let Some((mark, at)) = read_mark(directory) {
+                let ended = mark.reason == StopReason::MainExited;
+                info.stop_cause = Some(cause(mark.reason));
+                info.exit_code = ended.then_some(i32::from(mark.code));
+                info.finished_at = Some(at);
+                info.last_active_at = at.checked_sub(Duration::from_millis(mark.idle_ms));
+            }
         }
         Ok(info)
     }
@@ -133,6 +135,7 @@ fn describe(
         created_at: time_of(config.created_at_ms),
         started_at: (record.started_at_ms != 0).then(|| time_of(record.started_at_ms)),
         finished_at: None,
+        last_active_at: None,
         pid: lives.then_some(record.pid),
         isolation: Some(config.isolation),
         volatile_root: record.volatile_root,
@@ -152,71 +155,25 @@ fn dead(directory: &Directory) -> ContainerInfo {
         created_at: made.unwrap_or(SystemTime::UNIX_EPOCH),
         started_at: None,
         finished_at: None,
+        last_active_at: None,
         pid: None,
         isolation: None,
         volatile_root: false,
     }
 }
 
-fn read_mark(directory: &Directory) -> (Option<Mark>, Option<SystemTime>) {
+/// The mark, and when it was left.
+fn read_mark(directory: &Directory) -> Option<(ExitMark, SystemTime)> {
     let path = directory.exit_mark();
-    let text = fs::read_to_string(&path).unwrap_or_default();
-    let mark = parse_mark(&text);
-    let at = mark.and_then(|_| fs::metadata(&path).ok()?.modified().ok());
-    (mark, at)
+    let mark = ExitMark::parse(&fs::read_to_string(&path).ok()?)?;
+    Some((mark, fs::metadata(&path).ok()?.modified().ok()?))
 }
 
-/// `reason=<word> code=<number>`; anything else is no mark.
-fn parse_mark(text: &str) -> Option<Mark> {
-    let line = text.lines().next()?.trim();
-    let (mut reason, mut code) = (None, None);
-    for field in line.split_whitespace() {
-        match field.split_once('=')? {
-            ("reason", word) => reason = Some(word),
-            ("code", number) => code = Some(number.parse::<i32>().ok()?),
-            _ => {}
-        }
-    }
-    let causes = [
-        (StopReason::Requested, StopCause::Requested),
-        (StopReason::AutoStop, StopCause::AutoStop),
-        (StopReason::MaxLifetime, StopCause::MaxLifetime),
-        (StopReason::MainExited, StopCause::MainExited),
-    ];
-    let reason = reason?;
-    let (_, cause) = causes
-        .into_iter()
-        .find(|(known, _)| known.word() == reason)?;
-    Some(Mark {
-        cause,
-        code: code.filter(|_| cause == StopCause::MainExited),
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn marks_are_read() {
-        let mark = parse_mark("reason=main_exited code=3\n      ").unwrap();
-        assert_eq!((mark.cause, mark.code), (StopCause::MainExited, Some(3)));
-        let mark = parse_mark("reason=auto_stop code=0").unwrap();
-        assert_eq!((mark.cause, mark.code), (StopCause::AutoStop, None));
-    }
-
-    #[test]
-    fn anything_else_is_no_mark() {
-        for text in [
-            "",
-            "   ",
-            "reason=",
-            "reason=magic code=0",
-            "code=1",
-            "junk",
-            "reason=x=y",
-        ] {
-            assert_eq!(parse_mark(text), None, "{text:?}");
-        }
+const fn cause(reason: StopReason) -> StopCause {
+    match reason {
+        StopReason::Requested => StopCause::Requested,
+        StopReason::AutoStop => StopCause::AutoStop,
+        StopReason::MaxLifetime => StopCause::MaxLifetime,
+        StopReason::MainExited => StopCause::MainExited,
     }
 }

@@ -249,6 +249,8 @@ pub struct ExitMark {
     pub reason: StopReason,
     /// Exit code of its own program; 0 without one.
     pub code: u8,
+    /// Milliseconds since the last activity.
+    pub idle_ms: u64,
 }
 
 impl ExitMark {
@@ -259,27 +261,28 @@ impl ExitMark {
         (StopReason::MainExited, "main_exited"),
     ];
 
-    /// The line, such as `reason=auto_stop code=0`.
+    /// The line, such as `reason=auto_stop code=0 idle_ms=60000`.
     #[must_use]
     pub fn encode(&self) -> String {
         let mut reasons = Self::REASONS.iter();
         let name = reasons
             .find(|(reason, _)| *reason == self.reason)
             .map_or("requested", |(_, name)| name);
-        alloc::format!("reason={name} code={}\n", self.code)
+        let Self { code, idle_ms, .. } = self;
+        alloc::format!("reason={name} code={code} idle_ms={idle_ms}\n")
     }
 
     /// Reads a line; `None` for anything else, and for a file that is still empty.
     #[must_use]
     pub fn parse(line: &str) -> Option<Self> {
-        let (reason, code) = line
-            .trim_end()
-            .strip_prefix("reason=")?
-            .split_once(" code=")?;
+        let rest = line.trim_end().strip_prefix("reason=")?;
+        let (reason, rest) = rest.split_once(" code=")?;
+        let (code, idle_ms) = rest.split_once(" idle_ms=")?;
         let (reason, _) = Self::REASONS.iter().find(|(_, name)| *name == reason)?;
         Some(Self {
             reason: *reason,
             code: code.parse().ok()?,
+            idle_ms: idle_ms.parse().ok()?,
         })
     }
 }

@@ -185,7 +185,7 @@ pub(super) fn info(info: runtime::ContainerInfo) -> Result<ContainerInfo> {
         created_at: info.created_at,
         started_at: info.started_at,
         finished_at: info.finished_at,
-        last_active_at: None,
+        last_active_at: info.last_active_at,
         pid: info.pid,
         isolation: info.isolation.and_then(from_isolation),
     })

@@ -103,7 +103,12 @@ impl Agent {
     fn leave_mark(&self, reason: StopReason, code: u8) {
         if let Some(file) = &self.config.exit_mark {
             let _ = ftruncate(file, 0);
-            let _ = pwrite(file, ExitMark { reason, code }.encode().as_bytes(), 0);
+            let mark = ExitMark {
+                reason,
+                code,
+                idle_ms: self.status().idle_ms,
+            };
+            let _ = pwrite(file, mark.encode().as_bytes(), 0);
         }
     }
 

@@ -17,7 +17,7 @@ use rustix::{
 use super::init::SOCKET;
 use crate::sys::{
     container::exit_group,
-    serve::{block_signals, standard},
+    serve::{block_signals, peer, standard},
 };
 
 /// Bytes that are passed on at once.
@@ -37,7 +37,11 @@ pub(crate) fn run() -> ! {
     )
     .and_then(|socket| {
         connect(&socket, &SocketAddrUnix::new_abstract_name(SOCKET)?)?;
-        Ok(socket)
+        // Where the network is the host's, anybody there may have taken the name.
+        match peer(socket.as_fd()) {
+            Ok(peer) if peer.pid == 1 => Ok(socket),
+            _ => Err(Errno::CONNREFUSED),
+        }
     });
     let Ok(socket) = opened else {
         crate::complain(b"podkit-agent: there is no agent in this container\n");

@@ -48,6 +48,8 @@ pub(super) struct Connection {
     blocked: bool,
     pub(super) greeted: bool,
     pub(super) streams: BTreeMap<u32, Stream>,
+    /// Whether the client is gone, or does not read.
+    lost: bool,
     heard: u64,
     spoke: u64,
 }
@@ -64,6 +66,7 @@ impl Connection {
             blocked: false,
             greeted: false,
             streams: BTreeMap::new(),
+            lost: false,
             heard: now,
             spoke: now,
         }
@@ -80,6 +83,9 @@ impl Connection {
 
     /// When it has to be looked at.
     pub(super) fn next(&self, _now: u64) -> u64 {
+        if self.lost {
+            return 0;
+        }
         (self.spoke + PING_INTERVAL_MS).min(self.heard + DEAD_AFTER_MS)
     }
 
@@ -222,7 +228,7 @@ impl Agent {
         connection.spoke = now_ms();
         if connection.flush().is_err() || connection.waiting() > OVERFULL {
             // Not here: the caller may be in the middle of something that belongs to it.
-            connection.heard = 0;
+            connection.lost = true;
             return;
         }
         let blocked = connection.waiting() > 0;
@@ -270,7 +276,7 @@ impl Agent {
         let mut dead = Vec::new();
         let mut silent = Vec::new();
         for (id, connection) in &self.connections {
-            if connection.heard + DEAD_AFTER_MS <= now {
+            if connection.lost || connection.heard + DEAD_AFTER_MS <= now {
                 dead.push(*id);
             } else if connection.greeted && connection.spoke + PING_INTERVAL_MS <= now {
                 silent.push(*id);

@@ -111,6 +111,17 @@ unsafe impl GlobalAlloc for Heap {
         }
     }
 
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the same contract.
+        let block = unsafe { self.alloc(layout) };
+        // A mapping comes zeroed, and its pages are not touched before they are used.
+        if !block.is_null() && class_of(layout).is_some() {
+            // SAFETY: the block has that many bytes.
+            unsafe { block.write_bytes(0, layout.size()) };
+        }
+        block
+    }
+
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         let Some(class) = class_of(layout) else {
             // SAFETY: the block is a mapping of this size.
