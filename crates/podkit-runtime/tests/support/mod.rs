@@ -86,7 +86,7 @@ impl Snapshot {
         let prefix = format!("podkit-{}", engine_id(place));
         for process in entries(Path::new("/proc")) {
             let groups = fs::read_to_string(process.join("cgroup")).unwrap_or_default();
-            if groups.contains(&prefix) {
+            if groups.contains(&prefix) && !is_zombie(&process) {
                 found.insert(format!("process {}", process.display()));
             }
         }
@@ -120,6 +120,16 @@ impl Snapshot {
             }
         });
     }
+}
+
+/// Whether a process is dead and only waits for its parent to hear of it. How soon the machine's
+/// first process listens is not for containers to say.
+fn is_zombie(process: &Path) -> bool {
+    let status = fs::read_to_string(process.join("stat")).unwrap_or_default();
+    status
+        .rsplit(')')
+        .next()
+        .is_some_and(|rest| rest.trim_start().starts_with(['Z', 'X']))
 }
 
 /// What the engine with its state in a place calls itself.
