@@ -135,65 +135,41 @@ fn open_with_a_read_only_state_directory_is_an_error() {
 fn client_without_cgroups_states_what_it_cannot_limit() {
     let place = Place::new();
     let hide = "mount -t tmpfs -o ro none /sys/fs/cgroup";
-    let mut worker = Worker::start_after(place.path(), hide);
+    let mut worker = Worker::try_start_in(place.path(), &["--mount"], hide).unwrap();
     let answer = worker.ask("limited 64m");
     assert_eq!(kind_of(&answer), "unsupported", "{answer}");
     assert!(place.left().is_empty(), "{:?}", place.left());
     assert_eq!(kind_of(&worker.ask("open plain 0")), "");
     let told = worker.ask("limitations");
-    assert!(told.contains("memory"), "{told}");
+    for what in ["Memory", "Processor time", "The number of processes"] {
+        assert!(
+            told.contains(&format!("{what} cannot be limited")),
+            "{told}"
+        );
+    }
     assert_eq!(kind_of(&worker.ask("close plain 0")), "");
     place.assert_empty();
 }
 
-/// The host's own setting, put back whatever happens.
-struct Setting {
-    path: &'static str,
-    value: String,
-}
-
-impl Setting {
-    fn new(path: &'static str, value: &str) -> Self {
-        let before = fs::read_to_string(path).unwrap();
-        fs::write(path, value).unwrap();
-        Self {
-            path,
-            value: before,
-        }
-    }
-}
-
-impl Drop for Setting {
-    fn drop(&mut self) {
-        let _ = fs::write(self.path, &self.value);
-    }
-}
-
+/// The limit is that of a user namespace around the client: the kernel refuses it the same way as
+/// where the whole host has it, and nothing of the host is changed.
 fn open_where_user_namespaces_are_forbidden_says_so() {
     let place = Place::new();
+    // What an engine keeps for all containers is there before.
+    assert_eq!(kind_of(&Worker::start(place.path()).ask("open s 0")), "");
+    close_and_sweep(&place, "s");
     let before = Snapshot::take(place.path());
-    let answer = {
-        let _setting = Setting::new("/proc/sys/user/max_user_namespaces", "0");
-        Worker::try_start(place.path())
-            .map_or_else(|answer| answer, |mut worker| worker.ask("open s 0"))
-    };
-    assert_eq!(kind_of(&answer), "unavailable", "{answer}");
+    let inside = ["--user", "--map-root-user"];
+    let forbid = "echo 0 > /proc/sys/user/max_user_namespaces";
+    let answer = Worker::try_start_in(place.path(), &inside, forbid)
+        .map_or_else(|answer| answer, |mut worker| worker.ask("open s 0"));
+    assert_eq!(kind_of(&answer), "unsupported", "{answer}");
     assert!(answer.contains("max_user_namespaces"), "{answer}");
-    assert!(place.left().is_empty(), "{:?}", place.left());
+    assert!(answer.contains("sysctl"), "no fix: {answer}");
+    before.assert_same(place.path(), "after the refusal");
     assert_eq!(kind_of(&Worker::start(place.path()).ask("open s 0")), "");
     close_and_sweep(&place, "s");
     before.assert_same(place.path(), "at the end");
-}
-
-/// A client in another boot of the machine, as far as the kernel tells.
-fn after_reboot(place: &Place) -> Worker {
-    let id = place.path().join("boot-id");
-    fs::write(&id, "00000000-1111-2222-3333-444444444444\n").unwrap();
-    let setup = format!(
-        "mount --bind {} /proc/sys/kernel/random/boot_id",
-        id.display()
-    );
-    Worker::start_after(place.path(), &setup)
 }
 
 fn init_of(place: &Place, session: &str) -> u32 {
@@ -216,7 +192,7 @@ fn kill(pid: u32) {
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
 }
 
-/// Every container of the machine is gone, its pids belong to others, and the run directory is
+/// Every container of the machine is gone with the boot that is on record, its pids belong to others, and the run directory is
 /// empty: sessions start again with their files, and the others are left alone.
 fn sessions_of_another_boot_start_again_with_their_files() {
     let place = Place::new();
@@ -237,8 +213,10 @@ fn sessions_of_another_boot_start_again_with_their_files() {
     }
     // A process of somebody else's now has the pid that is on record.
     let mut stranger = Command::new("sleep").arg("1000").spawn().unwrap();
-    put_pid_on_record(&place, stranger.id());
-    let mut later = after_reboot(&place);
+    put_on_record(&place, "pid", stranger.id().into());
+    let earlier = "00000000-1111-2222-3333-444444444444";
+    put_on_record(&place, "boot_id", earlier.into());
+    let mut later = Worker::start(place.path());
     assert_eq!(later.ask("kept s"), "ok note");
     assert_eq!(kind_of(&later.ask("close s 0")), "");
     assert_eq!(later.ask("gc 0"), "ok 0");
@@ -260,11 +238,11 @@ fn container_whose_pid_was_recycled_is_stopped_and_starts_again() {
     worker.kill();
     kill(init);
     let mut stranger = Command::new("sleep").arg("1000").spawn().unwrap();
-    put_pid_on_record(&place, stranger.id());
+    put_on_record(&place, "pid", stranger.id().into());
     let mut later = Worker::start(place.path());
     assert_eq!(later.ask("kept s"), "ok note");
     let init = init_of(&place, "s");
-    put_pid_on_record(&place, stranger.id());
+    put_on_record(&place, "pid", stranger.id().into());
     kill(init);
     assert_eq!(kind_of(&later.ask("close s 0")), "");
     assert!(
@@ -277,12 +255,16 @@ fn container_whose_pid_was_recycled_is_stopped_and_starts_again() {
     place.assert_empty();
 }
 
-fn put_pid_on_record(place: &Place, pid: u32) {
+fn put_on_record(place: &Place, field: &str, value: serde_json::Value) {
     for container in entries(&place.path().join("state/containers")) {
         let path = container.join("state.json");
         let text = fs::read_to_string(&path).unwrap();
         let mut record: serde_json::Value = serde_json::from_str(&text).unwrap();
-        record["pid"] = pid.into();
+        assert!(
+            record.get(field).is_some(),
+            "{field} is not on record: {text}"
+        );
+        record[field] = value.clone();
         let mut text = record.to_string();
         while text.len() < 1024 {
             text.push(' ');

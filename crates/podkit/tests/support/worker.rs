@@ -32,16 +32,18 @@ impl Worker {
         Self::spawn(Command::new(program).arg("worker").arg(place))
     }
 
-    /// Starts a client in a mount namespace of its own, after a shell text has changed it.
-    pub fn start_after(place: &Path, setup: &str) -> Self {
+    /// Starts a client in namespaces of its own, as `unshare` makes them, after a shell text has
+    /// changed them. It may fail to reach its engine; then its answer is returned.
+    pub fn try_start_in(place: &Path, namespaces: &[&str], setup: &str) -> Result<Self, String> {
         let script = format!("set -e; {setup}; exec \"$@\"");
         let mut command = Command::new("unshare");
         command
-            .args(["--mount", "sh", "-c", &script, "sh"])
+            .args(namespaces)
+            .args(["sh", "-c", &script, "sh"])
             .arg(std::env::current_exe().unwrap())
             .arg("worker")
             .arg(place);
-        Self::spawn(&mut command).unwrap_or_else(|answer| panic!("the client said {answer:?}"))
+        Self::spawn(&mut command)
     }
 
     fn spawn(command: &mut Command) -> Result<Self, String> {
