@@ -12,9 +12,11 @@
 )]
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
     process::Command,
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -22,6 +24,7 @@ use podkit::{
     ConnectOptions, ExecEvent, Image, Isolation, Limit, Mount, Network, Podkit, Session,
     SessionSpec,
 };
+use podkit_runtime::{ContainerSpec, Runtime, RuntimeOptions};
 use tempfile::TempDir;
 
 const PAUSE: Duration = Duration::from_millis(150);
@@ -65,7 +68,7 @@ impl Bench {
         assert!(built.success(), "cc must build the static program");
         let mut options = ConnectOptions::for_home(directory.path());
         options.state_dir = Some(directory.path().join("state"));
-        options.run_dir = Some(directory.path().join("run"));
+        options.run_dir = Some(directory.path().join("state/run"));
         let podkit = Podkit::builder()
             .backend("embedded")
             .connect_options(options)
@@ -108,6 +111,49 @@ async fn first_byte(session: &Session) -> Instant {
         }
     }
     seen.unwrap()
+}
+
+/// Where the time of making and starting a container goes: the median of each step, through the
+/// engine alone.
+fn breakdown(directory: &Path) {
+    let marks = Arc::new(Mutex::new(Vec::new()));
+    let mut options = RuntimeOptions::new(directory.join("steps"), directory.join("steps/run"));
+    let seen = Arc::clone(&marks);
+    options.fault = Some(Arc::new(move |step: &str| {
+        seen.lock().unwrap().push((step.to_owned(), Instant::now()));
+        Ok(())
+    }));
+    let runtime = Runtime::open(options).unwrap();
+    let mut steps: BTreeMap<(usize, String), Vec<Duration>> = BTreeMap::new();
+    for round in 0..105 {
+        let name = format!("step-{round}");
+        marks.lock().unwrap().clear();
+        runtime.create(&ContainerSpec::new(&name)).unwrap();
+        runtime.start(&name).unwrap();
+        let end = Instant::now();
+        let mut seen = marks.lock().unwrap().clone();
+        seen.push(("end".to_owned(), end));
+        // The first ones sweep, and find out what the machine can do.
+        if round < 5 {
+            runtime.remove(&name).unwrap();
+            continue;
+        }
+        for (place, pair) in seen.windows(2).enumerate() {
+            let key = (place, pair[0].0.clone());
+            steps.entry(key).or_default().push(pair[1].1 - pair[0].1);
+        }
+        runtime.remove(&name).unwrap();
+    }
+    println!("\n| step of create and start, from its beginning to the next | ms: p50 / p99 |");
+    println!("| --- | --- |");
+    for ((_, step), times) in steps {
+        let times = sorted(times);
+        println!(
+            "| {step} | {:.2} / {:.2} |",
+            times.percentile(50),
+            times.percentile(99)
+        );
+    }
 }
 
 /// Checks that the container which was timed is the hardened one.
@@ -289,11 +335,8 @@ async fn reconnect(bench: &Bench, rounds: Rounds) {
         cli.display()
     );
     let session = bench.open("cli").await;
-    let (state, run) = (
-        bench.directory.path().join("state"),
-        bench.directory.path().join("run"),
-    );
-    let (state, run) = (state.to_str().unwrap(), run.to_str().unwrap());
+    let state = bench.directory.path().join("state");
+    let state = state.to_str().unwrap();
     let (mut ours, mut theirs) = (vec![], vec![]);
     for _ in 0..rounds.count {
         pause(rounds).await;
@@ -304,8 +347,6 @@ async fn reconnect(bench: &Bench, rounds: Rounds) {
                 "embedded",
                 "--state-dir",
                 state,
-                "--run-dir",
-                run,
                 "exec",
                 "bench/cli",
                 "--",
@@ -382,6 +423,8 @@ async fn run() {
         warm(&bench, rounds, "").await;
         reconnect(&bench, rounds).await;
     }
+    breakdown(bench.directory.path());
+    println!();
     density(&bench, 1000).await;
     // A client as large as a real application: what forks, pays by the page.
     let ballast = vec![1_u8; 1 << 30];
