@@ -8,7 +8,7 @@ mod support;
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::{Command, ExitCode},
+    process::{Child, Command, ExitCode},
     time::Duration,
 };
 
@@ -192,6 +192,30 @@ fn kill(pid: u32) {
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
 }
 
+/// A process that has nothing to do with containers. It ends with this value, also after a panic.
+struct Stranger(Child);
+
+impl Stranger {
+    fn start() -> Self {
+        Self(Command::new("sleep").arg("1000").spawn().unwrap())
+    }
+
+    fn id(&self) -> u32 {
+        self.0.id()
+    }
+
+    fn lives(&mut self) -> bool {
+        self.0.try_wait().unwrap().is_none()
+    }
+}
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// Every container of the machine is gone with the boot that is on record, its pids belong to others, and the run directory is
 /// empty: sessions start again with their files, and the others are left alone.
 fn sessions_of_another_boot_start_again_with_their_files() {
@@ -212,20 +236,15 @@ fn sessions_of_another_boot_start_again_with_their_files() {
         let _ = fs::remove_file(&path);
     }
     // A process of somebody else's now has the pid that is on record.
-    let mut stranger = Command::new("sleep").arg("1000").spawn().unwrap();
-    put_on_record(&place, "pid", stranger.id().into());
+    let mut stranger = Stranger::start();
+    put_on_record(&place, "pid", &stranger.id().into());
     let earlier = "00000000-1111-2222-3333-444444444444";
-    put_on_record(&place, "boot_id", earlier.into());
+    put_on_record(&place, "boot_id", &earlier.into());
     let mut later = Worker::start(place.path());
     assert_eq!(later.ask("kept s"), "ok note");
     assert_eq!(kind_of(&later.ask("close s 0")), "");
     assert_eq!(later.ask("gc 0"), "ok 0");
-    assert!(
-        stranger.try_wait().unwrap().is_none(),
-        "a stranger was killed"
-    );
-    stranger.kill().unwrap();
-    stranger.wait().unwrap();
+    assert!(stranger.lives(), "a stranger was killed");
     place.assert_empty();
 }
 
@@ -237,25 +256,20 @@ fn container_whose_pid_was_recycled_is_stopped_and_starts_again() {
     let init = init_of(&place, "s");
     worker.kill();
     kill(init);
-    let mut stranger = Command::new("sleep").arg("1000").spawn().unwrap();
-    put_on_record(&place, "pid", stranger.id().into());
+    let mut stranger = Stranger::start();
+    put_on_record(&place, "pid", &stranger.id().into());
     let mut later = Worker::start(place.path());
     assert_eq!(later.ask("kept s"), "ok note");
     let init = init_of(&place, "s");
-    put_on_record(&place, "pid", stranger.id().into());
+    put_on_record(&place, "pid", &stranger.id().into());
     kill(init);
     assert_eq!(kind_of(&later.ask("close s 0")), "");
-    assert!(
-        stranger.try_wait().unwrap().is_none(),
-        "a stranger was killed"
-    );
-    stranger.kill().unwrap();
-    stranger.wait().unwrap();
+    assert!(stranger.lives(), "a stranger was killed");
     assert_eq!(later.ask("gc 0"), "ok 0");
     place.assert_empty();
 }
 
-fn put_on_record(place: &Place, field: &str, value: serde_json::Value) {
+fn put_on_record(place: &Place, field: &str, value: &serde_json::Value) {
     for container in entries(&place.path().join("state/containers")) {
         let path = container.join("state.json");
         let text = fs::read_to_string(&path).unwrap();
