@@ -14,7 +14,7 @@ use rustix::{
 use super::{Config, requests::failure};
 use crate::{
     sys::{
-        container::{close_others, execute as replace, exit_group, load_filter, reset_signals},
+        container::{close_others, execute as replace, exit_group, load_filter, unblock_signals},
         serve::standard,
     },
     users,
@@ -95,7 +95,7 @@ fn prepare(order: &Order<'_>) -> Result<Vec<CString>, Failure> {
         processes,
         ends,
     } = order;
-    reset_signals();
+    unblock_signals();
     let _ = setsid();
     if let Some(stdin) = &ends.stdin {
         dup2_stdin(stdin).step("give standard input")?;

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     files::{self, Job},
     sys::{
-        container::{clone_process, close_others, exit_group, reset_signals},
+        container::{clone_process, close_others, exit_group, unblock_signals},
         serve,
     },
 };
@@ -114,7 +114,7 @@ impl Agent {
         let pid = match clone_process(0, None)? {
             Some(pid) => pid.as_raw_nonzero().get(),
             None => {
-                reset_signals();
+                unblock_signals();
                 if child::enter_groups(&self.config).is_err() {
                     exit_group(1);
                 }

@@ -22,7 +22,7 @@ use rustix::{
 
 use super::{Config, Listener, tree::Stat};
 use crate::sys::{
-    container::exit_group,
+    container::{exit_group, reset_signals},
     serve::{self, Peer},
     start::Start,
 };
@@ -38,6 +38,8 @@ pub(crate) fn run(start: Start) -> ! {
     let Some(options) = Options::parse(start) else {
         crate::usage();
     };
+    // What the engine ignores is not ignored by commands.
+    reset_signals();
     let (Ok(socket), Some(boot_token)) = (inner_socket(), token()) else {
         crate::complain(b"podkit-agent: cannot listen in this container\n");
         exit_group(1);

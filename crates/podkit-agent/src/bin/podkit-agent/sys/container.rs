@@ -226,11 +226,11 @@ pub(crate) fn raise_loopback(socket: BorrowedFd<'_>) -> Result<(), Errno> {
     Ok(())
 }
 
-/// Gives every signal its default action and blocks none.
+/// Gives every signal its default action and blocks none. Children of the agent, which has no
+/// other actions, only have to [unblock](unblock_signals) them.
 pub(crate) fn reset_signals() {
     // `struct kernel_sigaction` with SIG_DFL, no flags, no restorer, an empty mask.
     let action = [0_usize; 4];
-    let none = 0_u64;
     for signal in 1..=64_usize {
         // SAFETY: the structure has the kernel's size and asks for the default action, which runs
         // none of our code. KILL, STOP and numbers that do not exist are refused, which is fine.
@@ -241,6 +241,12 @@ pub(crate) fn reset_signals() {
             )
         };
     }
+    unblock_signals();
+}
+
+/// Blocks no signal.
+pub(crate) fn unblock_signals() {
+    let none = 0_u64;
     // SAFETY: SIG_SETMASK (2) with a mask of 8 bytes that lives across the call.
     let _ = unsafe {
         syscall(
