@@ -170,6 +170,12 @@ fn signal_reaches_the_group_or_the_tree() {
     let (stream, pid) = client.start(shell(text));
     assert_eq!(client.data(stream), b"ready\n");
     container.wait_for_argument("1002");
+    // Until it has executed its program, it may still be in the group.
+    wait_for("the one that leaves the group", || {
+        let all = container.processes();
+        let has_left = |(_, words): &(u32, Vec<String>)| *words == ["sleep", "1001"];
+        all.iter().any(has_left).then_some(())
+    });
     client.send(stream, &Request::Signal(Target::Group, 10));
     assert_eq!(
         client.finish_started(stream, pid).status,
