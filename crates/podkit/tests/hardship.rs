@@ -196,8 +196,17 @@ fn kill(pid: u32) {
 struct Stranger(Child);
 
 impl Stranger {
-    fn start() -> Self {
-        Self(Command::new("sleep").arg("1000").spawn().unwrap())
+    /// Starts it in a later tick of the clock than `init`: the kernel tells starts apart by ticks,
+    /// and gives no pid to another process within one.
+    fn start_after(init: u32) -> Self {
+        let earlier = start_tick(init);
+        wait_for(Duration::from_secs(5), || {
+            let stranger = Self(Command::new("sleep").arg("1000").spawn().unwrap());
+            if start_tick(stranger.id()) == earlier {
+                return Err("it started in the same tick".to_owned());
+            }
+            Ok(stranger)
+        })
     }
 
     fn id(&self) -> u32 {
@@ -216,6 +225,12 @@ impl Drop for Stranger {
     }
 }
 
+fn start_tick(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let (_, rest) = status.rsplit_once(')').unwrap();
+    rest.split_whitespace().nth(19).unwrap().parse().unwrap()
+}
+
 /// Every container of the machine is gone with the boot that is on record, its pids belong to others, and the run directory is
 /// empty: sessions start again with their files, and the others are left alone.
 fn sessions_of_another_boot_start_again_with_their_files() {
@@ -223,6 +238,7 @@ fn sessions_of_another_boot_start_again_with_their_files() {
     let mut worker = Worker::start(place.path());
     assert_eq!(kind_of(&worker.ask("keep s note")), "");
     let init = init_of(&place, "s");
+    let mut stranger = Stranger::start_after(init);
     worker.kill();
     kill(init);
     wait_for(Duration::from_secs(5), || {
@@ -236,7 +252,6 @@ fn sessions_of_another_boot_start_again_with_their_files() {
         let _ = fs::remove_file(&path);
     }
     // A process of somebody else's now has the pid that is on record.
-    let mut stranger = Stranger::start();
     put_on_record(&place, "pid", &stranger.id().into());
     let earlier = "00000000-1111-2222-3333-444444444444";
     put_on_record(&place, "boot_id", &earlier.into());
@@ -254,9 +269,9 @@ fn container_whose_pid_was_recycled_is_stopped_and_starts_again() {
     let mut worker = Worker::start(place.path());
     assert_eq!(kind_of(&worker.ask("keep s note")), "");
     let init = init_of(&place, "s");
+    let mut stranger = Stranger::start_after(init);
     worker.kill();
     kill(init);
-    let mut stranger = Stranger::start();
     put_on_record(&place, "pid", &stranger.id().into());
     let mut later = Worker::start(place.path());
     assert_eq!(later.ask("kept s"), "ok note");
