@@ -275,7 +275,9 @@ fn container_whose_pid_was_recycled_is_stopped_and_starts_again() {
     put_on_record(&place, "pid", &stranger.id().into());
     let mut later = Worker::start(place.path());
     assert_eq!(later.ask("kept s"), "ok note");
+    assert!(stranger.lives(), "a stranger was killed");
     let init = init_of(&place, "s");
+    let mut stranger = Stranger::start_after(init);
     put_on_record(&place, "pid", &stranger.id().into());
     kill(init);
     assert_eq!(kind_of(&later.ask("close s 0")), "");
