@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    lab::{Lab, shell, text},
+    lab::{Lab, assert_no_such_id, shell, text},
     table,
 };
 use crate::{ExecRequest, Outcome, Session, SessionSpec};
@@ -164,6 +164,9 @@ async fn exec_cwd_is_relative_to_the_workspace(lab: Lab) {
 
 async fn exec_user_changes_every_id(lab: Lab) {
     let session = lab.open("a").await;
+    if lab.has_one_id() {
+        return users_that_are_not_there(&session).await;
+    }
     let ids =
         "id -u; id -g; awk '/^(Uid|Gid|Groups):/' /proc/self/status | tr -s '\\t ' ' '; echo $HOME";
     let output = session
@@ -210,6 +213,25 @@ async fn exec_user_changes_every_id(lab: Lab) {
         "{}",
         held.stdout_text()
     );
+}
+
+/// Where root is the only one: everybody else is refused, and root is as ever.
+async fn users_that_are_not_there(session: &Session) {
+    for (user, id) in [
+        ("65534", "65534"),
+        ("nobody", "65534"),
+        ("1234", "1234"),
+        ("1234:4321", "4321"),
+        ("0:7", "7"),
+        ("7:0", "7"),
+    ] {
+        assert_no_such_id(session.exec(["true"]).user(user).await, id);
+    }
+    let ids = "echo $(id -u) $(id -g)";
+    for user in ["root", "0", "0:0"] {
+        let output = session.shell(ids).user(user).await.unwrap();
+        assert_eq!(output.stdout_text(), "0 0\n", "{user}");
+    }
 }
 
 async fn exec_128_at_once_all_succeed(lab: Lab) {

@@ -12,8 +12,8 @@ use std::{
 
 use super::Target;
 use crate::{
-    Deadlines, ErrorKind, ExecOutput, GcOptions, Podkit, Prefix, Result, Session, SessionKey,
-    SessionSpec, backend::BackendRef,
+    Deadlines, ErrorKind, ExecOutput, GcOptions, Isolation, Podkit, Prefix, Result, Session,
+    SessionKey, SessionSpec, backend::BackendRef,
 };
 
 /// How long a condition may take to come true.
@@ -80,6 +80,11 @@ impl Lab {
     /// Whether real programs run.
     pub(super) fn is_real(&self) -> bool {
         self.0.target.real
+    }
+
+    /// Whether a container has the ids 0 alone, of user and group, and so nobody to become.
+    pub(super) fn has_one_id(&self) -> bool {
+        self.podkit().capabilities().isolation == Some(Isolation::CallerUid)
     }
 
     /// A directory on the host for this case alone.
@@ -170,6 +175,16 @@ pub(super) fn assert_kind<T>(result: Result<T>, kind: ErrorKind, about: &str) ->
         "{about}: {message:?}"
     );
     error
+}
+
+/// Asserts that a call was refused because the container lacks the id, which the error names.
+#[track_caller]
+pub(super) fn assert_no_such_id<T>(result: Result<T>, id: &str) {
+    let error = assert_kind(result, ErrorKind::InvalidInput, id);
+    let named = error
+        .message()
+        .ends_with(&format!(" {id}: this container has no such id"));
+    assert!(named, "{id}: {error:?}");
 }
 
 /// Waits until `probe` gives a value.
