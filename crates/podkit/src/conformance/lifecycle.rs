@@ -86,7 +86,8 @@ async fn container_goes_through_its_states(lab: Lab) {
             let info = inspect(&lab, &id).await;
             assert_eq!(info.state, ContainerState::Exited, "{round}");
             assert_eq!(info.stop_cause, Some(StopCause::Requested), "{round}");
-            assert!(info.finished_at >= info.started_at);
+            let (started, finished) = (info.started_at, info.finished_at);
+            assert!(finished >= started, "{round}: {finished:?} {started:?}");
         }
         backend.remove(&id).await.unwrap();
         assert_kind(
