@@ -110,8 +110,10 @@ impl Runtime {
                 let ended = mark.reason == StopReason::MainExited;
                 info.stop_cause = Some(cause(mark.reason));
                 info.exit_code = ended.then_some(i32::from(mark.code));
-                info.finished_at = Some(at);
-                info.last_active_at = at.checked_sub(Duration::from_millis(mark.idle_ms));
+                // Times of files lag behind the clock by a tick.
+                info.finished_at = Some(at).max(info.started_at);
+                let active = at.checked_sub(Duration::from_millis(mark.idle_ms));
+                info.last_active_at = active.max(info.started_at);
             }
         }
         Ok(info)
