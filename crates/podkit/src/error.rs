@@ -93,6 +93,8 @@ struct Inner {
     hint: Option<String>,
     source: Option<Box<dyn error::Error + Send + Sync>>,
     cleanup: Vec<Error>,
+    /// Whether what was asked for cannot have begun.
+    refused: bool,
 }
 
 impl Error {
@@ -108,6 +110,7 @@ impl Error {
             hint: None,
             source: None,
             cleanup: Vec::new(),
+            refused: false,
         }))
     }
 
@@ -154,6 +157,17 @@ impl Error {
     pub fn with_cleanup(mut self, failure: Self) -> Self {
         self.0.cleanup.push(failure);
         self
+    }
+
+    /// Says that what was asked for cannot have begun, so that it may be asked for again.
+    pub(crate) fn refused(mut self) -> Self {
+        self.0.refused = true;
+        self
+    }
+
+    /// Whether what was asked for cannot have begun.
+    pub(crate) fn is_refused(&self) -> bool {
+        self.0.refused
     }
 
     /// What a caller can decide on.

@@ -7,7 +7,7 @@ use std::{
     process::{Child, Command, ExitStatus, Stdio},
     sync::atomic::{AtomicU32, Ordering},
     thread,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use crate::client::Client;
@@ -42,7 +42,13 @@ fn is_root() -> bool {
 fn new_place() -> PathBuf {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    let name = format!("podkit-serve-{}-{number}", std::process::id());
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    // A run that was killed may have left one of this number.
+    let name = format!(
+        "podkit-serve-{}-{number}-{}",
+        std::process::id(),
+        now.as_nanos()
+    );
     let place = Path::new("/var/tmp").join(name);
     fs::create_dir(&place).unwrap();
     // Another process writes it: a file that this one has open cannot be executed.

@@ -33,14 +33,20 @@ impl Ended {
     /// The error of a call on this connection.
     pub(super) fn error(&self, closing: Option<StopReason>, sent: Sent) -> Error {
         if let Some(reason) = closing {
-            return stopped(reason);
+            let error = stopped(reason);
+            return if sent == Sent::No {
+                error.refused()
+            } else {
+                error
+            };
         }
         let unreachable = |message: String| Error::new(ErrorKind::AgentUnreachable, message);
         match self {
             Self::Lost(why) if sent == Sent::No => Error::new(
                 ErrorKind::ContainerGone,
                 format!("the connection to the agent had ended before: {why}"),
-            ),
+            )
+            .refused(),
             Self::Lost(why) => unreachable(format!("the connection to the agent ended: {why}")),
             Self::Silent => unreachable("the agent does not answer".to_owned()),
             Self::Protocol(what) => unreachable(format!("the agent broke the protocol: {what}")),
@@ -77,14 +83,16 @@ pub(super) fn failed(failure: &Failure) -> Error {
         FailureKind::Cancelled | FailureKind::Unexpected => ErrorKind::Unexpected,
     };
     let text = printable(&failure.message);
-    Error::new(
-        kind,
-        if text.is_empty() {
-            format!("the agent said `{kind}`")
-        } else {
-            text
-        },
-    )
+    let text = if text.is_empty() {
+        format!("the agent said `{kind}`")
+    } else {
+        text
+    };
+    let error = Error::new(kind, text);
+    match failure.kind {
+        FailureKind::Closing => error.refused(),
+        _ => error,
+    }
 }
 
 /// Text of a container's for people: no control characters, which would drive a terminal, none

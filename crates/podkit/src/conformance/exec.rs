@@ -280,7 +280,7 @@ async fn exec_inherits_a_clean_process_state(lab: Lab) {
     let session = lab.open("a").await;
     let state = text(
         &session,
-        "umask; awk '/^Sig(Blk|Ign):/ {print $2}' /proc/self/status",
+        "umask; sed -nE 's/^Sig(Blk|Ign):[[:space:]]//p' /proc/self/status",
     )
     .await;
     assert_eq!(state, "0022\n0000000000000000\n0000000000000000\n");

@@ -15,9 +15,9 @@ use crate::{
     exec::{DEFAULT_OUTPUT_LIMIT_BYTES, ExecOutput, ExecRequest, ExecResult, Stdin},
 };
 
-/// How often a command that was refused before it began is begun again: a connection may be stale,
+/// How often what was refused before it began is begun again: a connection may be stale,
 /// and closers may be at it.
-const REOPENINGS: u32 = 3;
+pub(super) const REOPENINGS: u32 = 3;
 
 /// How often a container is looked at to tell whether it is being killed.
 const LOOKS: u32 = 3;

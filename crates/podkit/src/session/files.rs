@@ -11,6 +11,25 @@ use crate::{
     error::{Error, ErrorKind, Result},
 };
 
+/// Makes a call on the session's container; when that turned out to be gone before the call had
+/// begun, on the one that takes its place.
+macro_rules! unless_refused {
+    ($files:expr, |$live:ident| $call:expr) => {{
+        let mut refused = 0;
+        loop {
+            let $live = $files.session.usable().await?;
+            let result = $call.await;
+            match result {
+                Err(error) if error.is_refused() && refused < super::exec::REOPENINGS => {
+                    refused += 1;
+                    $files.session.slot().unset_live(&$live);
+                }
+                result => break ($live, result),
+            }
+        }
+    }};
+}
+
 /// Most bytes that [`Files::read`] holds in memory; [`Files::reader`] has no limit.
 const READ_LIMIT_BYTES: u64 = 1 << 30;
 
@@ -259,8 +278,8 @@ impl Files {
     /// `NotFound`, `PermissionDenied`, `AlreadyExists` for a directory that is not empty.
     pub async fn rename(&self, from: &str, to: &str) -> Result<()> {
         let (from, to) = (Live::path(from)?, Live::path(to)?);
-        let live = self.session.usable().await?;
-        let renamed = live.client.rename(&from, &to, &self.user).await;
+        let (live, renamed) =
+            unless_refused!(self, |live| live.client.rename(&from, &to, &self.user));
         renamed.map_err(|error| named(error, "rename file", &live))
     }
 
@@ -282,15 +301,17 @@ impl Files {
 
     async fn make(&self, path: &str, parents: bool) -> Result<()> {
         let path = Live::path(path)?;
-        let live = self.session.usable().await?;
-        let made = live.client.make_dir(&path, &self.user, None, parents).await;
+        let (live, made) = unless_refused!(self, |live| live
+            .client
+            .make_dir(&path, &self.user, None, parents));
         made.map_err(|error| named(error, "make directory", &live))
     }
 
     async fn take_away(&self, path: &str, recursive: bool) -> Result<()> {
         let path = Live::path(path)?;
-        let live = self.session.usable().await?;
-        let removed = live.client.remove(&path, &self.user, recursive).await;
+        let (live, removed) = unless_refused!(self, |live| live
+            .client
+            .remove(&path, &self.user, recursive));
         removed.map_err(|error| named(error, "remove file", &live))
     }
 
@@ -309,13 +330,14 @@ impl Files {
 
     async fn writer(&self, path: &str, options: WriteOptions) -> Result<(Arc<Live>, FileWriter)> {
         let (path, user) = (Live::path(path)?, &self.user);
-        let live = self.session.usable().await?;
         let (mode, parents) = (options.mode.map(|mode| mode & 0o7777), options.parents);
-        let writer = if options.append {
-            live.client.append(&path, user, mode, parents).await
-        } else {
-            live.client.write(&path, user, mode, parents).await
-        };
+        let (live, writer) = unless_refused!(self, |live| async {
+            if options.append {
+                live.client.append(&path, user, mode, parents).await
+            } else {
+                live.client.write(&path, user, mode, parents).await
+            }
+        });
         let writer = writer.map_err(|error| named(error, "write file", &live))?;
         Ok((live, writer))
     }
