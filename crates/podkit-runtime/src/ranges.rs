@@ -1,15 +1,20 @@
 //! Ranges of user and group ids: which container has which, for the whole host.
 //!
-//! One file per range, made with `O_EXCL`: of two takers one gets it. Its content names the state
+//! One file per range, which gets its name once: of two takers one gets it. Its content names the state
 //! directory and the container's token, so that a sweep can tell whether the owner is gone. A range
 //! is free again only when no file of its ids is left.
 
 use std::{
     fs::{self, File},
     io::{ErrorKind as IoErrorKind, Write},
-    os::unix::fs::OpenOptionsExt,
+    os::{fd::AsRawFd, unix::fs::OpenOptionsExt},
     path::{Path, PathBuf},
     time::Duration,
+};
+
+use rustix::{
+    fs::{AtFlags, CWD, Mode, OFlags, linkat, openat},
+    io::Errno,
 };
 
 use crate::{
@@ -125,12 +130,25 @@ impl Ranges {
 
     fn claim(&self, first: u32, state_dir: &Path, token: &str) -> std::io::Result<()> {
         let path = self.path(first);
+        let content = format!("{token}\n{}\n", state_dir.display());
+        // It gets its name with its content, so that nobody who is killed leaves a range whose
+        // owner is not known.
+        let flags = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
+        match openat(CWD, &self.directory, flags, Mode::from_raw_mode(0o600)) {
+            Ok(file) => {
+                File::from(file.try_clone()?).write_all(content.as_bytes())?;
+                let unnamed = format!("/proc/self/fd/{}", file.as_raw_fd());
+                return Ok(linkat(CWD, unnamed, CWD, &path, AtFlags::SYMLINK_FOLLOW)?);
+            }
+            // A file system without unnamed files.
+            Err(Errno::OPNOTSUPP | Errno::ISDIR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
         let mut file = File::options()
             .write(true)
             .create_new(true)
             .mode(0o600)
             .open(&path)?;
-        let content = format!("{token}\n{}\n", state_dir.display());
         file.write_all(content.as_bytes()).inspect_err(|_| {
             let _ = fs::remove_file(&path);
         })
