@@ -3,7 +3,9 @@
 # the list from before the tests with the one from after.
 set -u
 for status in /proc/[0-9]*/comm; do
-    if read -r name <"$status" 2>/dev/null && [ "$name" = podkit-agent ]; then
+    # One that has ended and waits for the init of this machine is not left.
+    if read -r name <"$status" 2>/dev/null && [ "$name" = podkit-agent ] &&
+        ! grep -qs '^State:.Z' "${status%comm}status"; then
         echo "process $name"
     fi
 done
