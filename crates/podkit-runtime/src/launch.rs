@@ -218,11 +218,16 @@ fn blank_mark(directory: &Directory) -> Result<fs::File> {
     Ok(file)
 }
 
+/// Read and written at places: the agent drops the older half of a log that grows too long.
 fn open_log(directory: &Directory) -> Result<fs::File> {
+    use std::os::unix::fs::OpenOptionsExt;
     let path = directory.log();
     fs::File::options()
-        .append(true)
+        .read(true)
+        .write(true)
         .create(true)
+        .truncate(false)
+        .mode(0o600)
         .open(&path)
         .context(|| format!("open `{}`", path.display()))
 }

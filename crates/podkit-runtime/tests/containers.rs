@@ -415,6 +415,43 @@ fn main_command_writes_a_log_and_its_end_is_the_containers() {
 }
 
 #[test]
+fn main_command_that_writes_much_keeps_the_end_of_its_log() {
+    let (place, mut spec) = (Place::new(), ContainerSpec::new("a"));
+    spec.main = Some(
+        ["/bin/sh", "-c", "echo begin; seq 1 600000"]
+            .map(str::to_owned)
+            .to_vec(),
+    );
+    let runtime = place.runtime();
+    runtime.create(&spec).unwrap();
+    for life in 1..=2 {
+        runtime.start("a").unwrap();
+        wait_for("its end", || match runtime.inspect("a").unwrap().state {
+            ContainerState::Exited => Ok(()),
+            state => Err(format!("{state:?}")),
+        });
+        let all = runtime.logs("a", u64::MAX).unwrap();
+        assert!(
+            (512 << 10..=1 << 20).contains(&all.len()),
+            "{life}: {}",
+            all.len()
+        );
+        let text = String::from_utf8(all).unwrap();
+        // A part of a line may stand at its beginning; from there on none is missing.
+        let numbers: Vec<u32> = text
+            .lines()
+            .skip(1)
+            .map(|line| line.parse().unwrap())
+            .collect();
+        assert_eq!(numbers.last(), Some(&600_000), "{life}");
+        assert!(
+            numbers.windows(2).all(|pair| pair[0] + 1 == pair[1]),
+            "{life}"
+        );
+    }
+}
+
+#[test]
 fn directory_and_tar_are_images() {
     let place = Place::new();
     let runtime = place.runtime();

@@ -76,9 +76,22 @@ fn tree_that_stops_its_supervisor_is_killed_in_time() {
 }
 
 #[test]
-fn tree_whose_command_ends_after_it_stopped_its_supervisor_is_killed_in_time() {
-    // Nobody tells its end, so that it is over at its deadline.
-    check("echo partial; sleep 1001 & kill -STOP $PPID; exit 0");
+fn tree_that_stops_its_supervisor_again_and_again_is_killed_in_time() {
+    check("echo partial; sleep 1001 & while :; do kill -STOP $PPID; done");
+}
+
+#[test]
+fn command_that_stopped_its_supervisor_is_told_to_have_ended() {
+    let container = Container::start(&[]);
+    let mut client = container.client();
+    // Without a deadline, so that nothing else would ever tell.
+    let text = "echo partial; sleep 1001 >/dev/null 2>&1 & kill -STOP $PPID; exit 7";
+    let ended = client.run(shell(text));
+    assert_eq!(ended.status, ExecStatus::Exited(7), "{ended:?}");
+    assert_eq!(ended.out(), "partial\n");
+    // What it left in the background is nobody's harm.
+    container.wait_for_argument("1001");
+    assert!(matches!(client.ask(&Request::Ping), Reply::Pong));
 }
 
 #[test]

@@ -3,24 +3,20 @@
 use alloc::{format, string::String, vec::Vec};
 
 use podkit_agent::{
-    DRAIN_MS, ExecSpec, ExecStatus, ExecUsage, Failure, FailureKind, FrameBuffer, MemorySource,
-    Reply, Target,
+    ExecSpec, ExecStatus, ExecUsage, Failure, FailureKind, FrameBuffer, MemorySource, Reply,
 };
 use rustix::{fd::OwnedFd, io::Errno};
 
 use super::{
     Agent,
-    clocks::{KILL_LOOK_MS, now_ms, now_us},
+    clocks::{KILL_LOOK_MS, now_us},
     connection::read_some,
     input::Input,
     output::Out,
     requests::failure,
     tree::{Group, Hunt},
 };
-use crate::sys::serve::{self, Used};
-
-/// How long a tree may resist being killed.
-const KILL_PATIENCE_MS: u64 = 2000;
+use crate::sys::serve::Used;
 
 /// SIGKILL.
 const KILLED: u8 = 9;
@@ -121,7 +117,7 @@ impl Exec {
         matches!(self.kill, Kill::Since(..)) || self.next(now).is_some_and(|at| at <= now)
     }
 
-    fn status(&self, oom_now: Option<u64>) -> ExecStatus {
+    pub(super) fn status(&self, oom_now: Option<u64>) -> ExecStatus {
         let Some((status, _)) = self.ended else {
             return match self.cause {
                 Some(Cause::TimedOut) => ExecStatus::TimedOut,
@@ -147,7 +143,7 @@ impl Exec {
         }
     }
 
-    fn usage(&self) -> ExecUsage {
+    pub(super) fn usage(&self) -> ExecUsage {
         let used = self.ended.map(|(_, used)| used).unwrap_or_default();
         let ended_us = if self.ended.is_some() {
             self.ended_us
@@ -249,7 +245,7 @@ impl Agent {
     }
 
     /// It never began.
-    fn exec_failed(&mut self, id: u32, failure: Failure) {
+    pub(super) fn exec_failed(&mut self, id: u32, failure: Failure) {
         if let Some(exec) = self.execs.get_mut(&id)
             && let Some(owner) = exec.owner.take()
         {
@@ -259,249 +255,10 @@ impl Agent {
         self.settle(id);
     }
 
-    fn forget_stream(&mut self, owner: Owner) {
+    pub(super) fn forget_stream(&mut self, owner: Owner) {
         if let Some(connection) = self.connections.get_mut(&owner.connection) {
             connection.streams.remove(&owner.stream);
         }
-    }
-
-    /// The command itself has ended.
-    pub(super) fn exec_ended(&mut self, id: u32, status: i32, used: Used) {
-        let Some(exec) = self.execs.get_mut(&id) else {
-            return;
-        };
-        if exec.ended.is_some() {
-            return;
-        }
-        exec.ended = Some((status, used));
-        exec.ended_us = now_us();
-        exec.drain_until = Some(now_ms() + DRAIN_MS);
-        if matches!(exec.hold, Hold::Supervisor { ended: true, .. }) {
-            self.orphans.get_or_insert_with(Hunt::default);
-        }
-        if !exec.passive {
-            self.clocks.touch();
-        }
-        self.settle(id);
-    }
-
-    /// Something is due: the deadline, the end of the drain, a look at what is being killed.
-    pub(super) fn exec_is_due(&mut self, id: u32, now: u64) {
-        let Some(exec) = self.execs.get_mut(&id) else {
-            return;
-        };
-        if exec.ended.is_none() && exec.deadline.is_some_and(|at| at <= now) {
-            exec.deadline = None;
-            self.kill_exec(id, Cause::TimedOut);
-            return;
-        }
-        if exec.drain_until.is_some_and(|at| at <= now) {
-            exec.drain_until = None;
-            for out in exec.outs.iter_mut().flatten() {
-                out.end_after_what_is_there();
-            }
-            self.resume_output(id);
-        }
-        self.settle(id);
-    }
-
-    /// Kills the command with everything that it has started.
-    pub(super) fn kill_exec(&mut self, id: u32, cause: Cause) {
-        let Some(exec) = self.execs.get_mut(&id) else {
-            return;
-        };
-        if exec.ended.is_none() {
-            exec.cause.get_or_insert(cause);
-        }
-        if matches!(exec.kill, Kill::No) {
-            exec.kill = Kill::Since(now_ms(), Hunt::default());
-        }
-        self.settle(id);
-    }
-
-    /// The client gives it up.
-    pub(super) fn cancel(&mut self, id: u32) {
-        self.kill_exec(id, Cause::GivenUp);
-    }
-
-    /// The client is gone.
-    pub(super) fn exec_lost_its_client(&mut self, id: u32) {
-        let Some(exec) = self.execs.get_mut(&id) else {
-            return;
-        };
-        exec.owner = None;
-        let detached = exec.detached;
-        if let Some(input) = exec.input.take() {
-            input.leave(&self.poll);
-        }
-        if detached {
-            self.resume_output(id);
-            return self.settle(id);
-        }
-        self.kill_exec(id, Cause::GivenUp);
-        self.resume_output(id);
-    }
-
-    /// Sends a signal to the command's group or to all that it has started.
-    pub(super) fn signal(&self, id: u32, target: Target, number: i32) {
-        if !(1..=64).contains(&number) {
-            return;
-        }
-        let Some(exec) = self.execs.get(&id) else {
-            return;
-        };
-        match (target, exec.pid, &exec.ended) {
-            (Target::Group, Some(pid), None) => {
-                if serve::kill(-pid, number).is_err() {
-                    let _ = serve::kill(pid, number);
-                }
-            }
-            (Target::Group, ..) => {}
-            (Target::Tree, ..) => {
-                for pid in self.tree_of(exec) {
-                    let _ = serve::kill(pid, number);
-                }
-            }
-        }
-    }
-
-    /// Goes on with what is being killed, and answers once all is known.
-    pub(super) fn settle(&mut self, id: u32) {
-        self.go_on_killing(id);
-        let Some(exec) = self.execs.get_mut(&id) else {
-            return;
-        };
-        let killing = matches!(exec.kill, Kill::Since(..));
-        let gone = exec.ended.is_some() || matches!(exec.kill, Kill::Survived);
-        let reporting = exec.report.is_some() || (exec.owner.is_some() && !exec.started);
-        if !gone || killing || reporting || exec.outs.iter().any(Option::is_some) {
-            // A command that never began has no owner any more, and nothing to wait for.
-            return;
-        }
-        self.finish(id);
-    }
-
-    fn go_on_killing(&mut self, id: u32) {
-        let Some(mut exec) = self.execs.remove(&id) else {
-            return;
-        };
-        let Kill::Since(since, mut hunt) = core::mem::replace(&mut exec.kill, Kill::No) else {
-            self.execs.insert(id, exec);
-            return;
-        };
-        let gone = match &exec.hold {
-            Hold::Group(group) => group.kill(),
-            Hold::Supervisor { pid, ended, .. } => self.hunt(&mut hunt, (!ended).then_some(*pid)),
-        };
-        exec.kill = if gone {
-            // Nothing can write any more, unless a descriptor was handed to another command.
-            exec.drain_until = Some(now_ms());
-            Kill::Done
-        } else if now_ms().saturating_sub(since) > KILL_PATIENCE_MS {
-            exec.drain_until = Some(now_ms());
-            Kill::Survived
-        } else {
-            Kill::Since(since, hunt)
-        };
-        let over = !matches!(exec.kill, Kill::Since(..));
-        self.execs.insert(id, exec);
-        if over {
-            self.reap();
-            if let Some(exec) = self.execs.get_mut(&id) {
-                for out in exec.outs.iter_mut().flatten() {
-                    out.end_after_what_is_there();
-                }
-            }
-            self.resume_output(id);
-        }
-    }
-
-    /// Answers with what is known now, whatever is open.
-    pub(super) fn end_exec_now(&mut self, id: u32) {
-        if let Some(exec) = self.execs.get(&id)
-            && exec.owner.is_some()
-            && !exec.started
-        {
-            let text = "the container is stopping";
-            self.exec_failed(id, failure(FailureKind::Closing, 0, text));
-        }
-        self.finish(id);
-    }
-
-    /// Answers and forgets.
-    fn finish(&mut self, id: u32) {
-        let oom_now = self.oom_count();
-        let Some(exec) = self.execs.remove(&id) else {
-            return;
-        };
-        if let Some(owner) = exec.owner {
-            let exited = Reply::Exited {
-                status: exec.status(oom_now),
-                stdout_truncated: exec.truncated[0],
-                stderr_truncated: exec.truncated[1],
-                tree_survives: matches!(exec.kill, Kill::Survived),
-                usage: exec.usage(),
-            };
-            self.reply(owner.connection, owner.stream, &exited);
-            self.forget_stream(owner);
-        }
-        if let Some(input) = exec.input {
-            input.leave(&self.poll);
-        }
-        match exec.hold {
-            Hold::Group(group) => {
-                if !self.remove_group(&group) {
-                    self.remnant_groups.push(group.id);
-                }
-            }
-            Hold::Supervisor {
-                pid, ended, tells, ..
-            } => {
-                if let Some(tells) = tells {
-                    self.poll.remove(&tells);
-                }
-                if !ended {
-                    self.remnants.push(pid);
-                }
-            }
-        }
-        if exec.main && self.closing.is_none() {
-            let code = exec.ended.map_or(137, |(status, _)| exit_code(status));
-            self.close(
-                podkit_agent::StopReason::MainExited,
-                code,
-                super::closing::LEAVE_MS,
-            );
-        }
-    }
-
-    /// How often the kernel has killed for memory in this container.
-    pub(super) fn oom_count(&self) -> Option<u64> {
-        let mut buffer = [0_u8; 512];
-        let count = rustix::io::pread(self.config.oom.as_ref()?, &mut buffer, 0).ok()?;
-        let text = core::str::from_utf8(buffer.get(..count)?).ok()?;
-        let line = text
-            .lines()
-            .find_map(|line| line.strip_prefix("oom_kill "))?;
-        line.trim().parse().ok()
-    }
-}
-
-/// A status of `wait` as shells tell it.
-const fn exit_code(status: i32) -> u8 {
-    let signal = status & 0x7f;
-    let code = if signal == 0 {
-        status >> 8 & 0xff
-    } else {
-        128 + signal
-    };
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "both are below 256"
-    )]
-    {
-        code as u8
     }
 }
 

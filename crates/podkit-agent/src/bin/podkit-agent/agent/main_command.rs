@@ -3,7 +3,7 @@
 use podkit_agent::{ExecSpec, StopReason};
 use rustix::{
     fd::OwnedFd,
-    fs::ftruncate,
+    fs::{fstat, ftruncate},
     io::{pread, pwrite},
 };
 
@@ -21,9 +21,10 @@ pub(super) struct Log {
 }
 
 impl Log {
+    /// Goes on after what earlier lives of the container have written.
     pub(super) fn new(file: OwnedFd) -> Self {
-        let _ = ftruncate(&file, 0);
-        Self { file, length: 0 }
+        let length = fstat(&file).map_or(0, |stat| u64::try_from(stat.st_size).unwrap_or(0));
+        Self { file, length }
     }
 
     pub(super) fn write(&mut self, bytes: &[u8]) {

@@ -9,6 +9,7 @@ mod clocks;
 mod closing;
 pub(crate) mod connect;
 mod connection;
+mod ending;
 mod exec;
 mod file_call;
 pub(crate) mod init;

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use super::{
     Agent,
-    exec::Hold,
+    exec::{Exec, Hold},
     tree::{Hunt, Stat},
 };
 use crate::sys::serve::{self, Ended};
@@ -13,13 +13,25 @@ impl Agent {
     /// Takes all away that have ended.
     pub(super) fn reap(&mut self) {
         while let Ok(Some(ended)) = serve::reap(false) {
-            self.child_ended(ended);
+            if ended.is_stopped() {
+                self.child_stopped(ended.pid);
+            } else {
+                self.child_ended(ended);
+            }
         }
         let groups = core::mem::take(&mut self.remnant_groups);
         self.remnant_groups = groups
             .into_iter()
             .filter(|id| !self.remove_group_of(*id))
             .collect();
+    }
+
+    /// A command may stop its supervisor, which then could not tell how it ended.
+    fn child_stopped(&self, pid: i32) {
+        let supervises = |exec: &Exec| matches!(exec.hold, Hold::Supervisor { pid: own, ended: false, .. } if own == pid);
+        if self.remnants.contains(&pid) || self.execs.values().any(supervises) {
+            let _ = serve::kill(pid, CONTINUE);
+        }
     }
 
     fn child_ended(&mut self, ended: Ended) {
@@ -87,6 +99,9 @@ impl Agent {
         self.settle(id);
     }
 }
+
+/// SIGCONT.
+const CONTINUE: i32 = 18;
 
 /// A status of `wait`: ended by SIGKILL.
 const KILLED: i32 = 9;

@@ -71,9 +71,18 @@ pub(crate) struct Ended {
     pub(crate) used: Used,
 }
 
-/// Takes one ended child away: `Ok(None)` when none has ended, `CHILD` when there is none.
+impl Ended {
+    /// Whether it has not ended at all, but was stopped; only [`reap`] without waiting tells.
+    pub(crate) const fn is_stopped(&self) -> bool {
+        self.status & 0xff == 0x7f
+    }
+}
+
+/// Takes one ended child away: `Ok(None)` when none has ended, `CHILD` when there is none. Without
+/// waiting, children that were stopped are told, too.
 pub(crate) fn reap(wait: bool) -> Result<Option<Ended>, Errno> {
     const NO_HANG: usize = 1;
+    const UNTRACED: usize = 2;
     const ALL: usize = 0x4000_0000;
     let mut status = 0_i32;
     let mut usage = [0_i64; 18];
@@ -85,7 +94,7 @@ pub(crate) fn reap(wait: bool) -> Result<Option<Ended>, Errno> {
             [
                 usize::MAX,
                 ptr::from_mut(&mut status) as usize,
-                ALL | if wait { 0 } else { NO_HANG },
+                ALL | if wait { 0 } else { NO_HANG | UNTRACED },
                 usage.as_mut_ptr() as usize,
                 0,
             ],
