@@ -14,7 +14,9 @@ use crate::{
 };
 
 impl Runtime {
-    pub(crate) fn try_everything(&self) -> Vec<Check> {
+    /// Tries everything that containers need, now, and says what works and what does not.
+    #[must_use]
+    pub fn checks(&self) -> Vec<Check> {
         let mut all = vec![self.check_state_directory()];
         match Machine::by_trial(self, Identity::of_caller()) {
             Ok(machine) => {

@@ -22,7 +22,15 @@ use crate::{
 };
 
 impl Runtime {
-    pub(crate) fn make(&self, spec: &ContainerSpec) -> Result<()> {
+    /// Makes a container that does not run yet. Of several callers with one name exactly one
+    /// succeeds.
+    ///
+    /// # Errors
+    /// - `InvalidInput`: something in the order cannot be.
+    /// - `AlreadyExists`: the name is taken.
+    /// - `Unsupported`: this machine cannot do what was asked.
+    /// - `LimitExceeded`: the disk is full, or all ranges of user ids are in use.
+    pub fn create(&self, spec: &ContainerSpec) -> Result<()> {
         self.options.step("create.begin")?;
         validate::order(spec)?;
         let machine = self.machine()?;

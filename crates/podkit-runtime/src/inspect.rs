@@ -27,7 +27,11 @@ fn identity(directory: &Directory) -> Option<(u64, u64)> {
 }
 
 impl Runtime {
-    pub(crate) fn look_at(&self, name: &str) -> Result<ContainerInfo> {
+    /// Looks one container up.
+    ///
+    /// # Errors
+    /// - `NotFound`: there is no such container.
+    pub fn inspect(&self, name: &str) -> Result<ContainerInfo> {
         validate::name(name)?;
         let directory = self.store.container(name);
         // The name may have passed from a container that was removed to a new one between two
@@ -53,10 +57,11 @@ impl Runtime {
         }
     }
 
-    pub(crate) fn look_at_all(
-        &self,
-        labels: &BTreeMap<String, String>,
-    ) -> Result<Vec<ContainerInfo>> {
+    /// Lists the containers that carry all of `labels`, in any state, in the order of their names.
+    ///
+    /// # Errors
+    /// The state directory cannot be read.
+    pub fn list(&self, labels: &BTreeMap<String, String>) -> Result<Vec<ContainerInfo>> {
         let path = self.store.containers();
         let entries = fs::read_dir(&path).context(|| format!("read `{}`", path.display()))?;
         let mut all = Vec::new();
@@ -64,7 +69,7 @@ impl Runtime {
             let Ok(name) = entry.file_name().into_string() else {
                 continue;
             };
-            match self.look_at(&name) {
+            match self.inspect(&name) {
                 Ok(info)
                     if labels
                         .iter()

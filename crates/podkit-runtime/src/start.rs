@@ -42,7 +42,14 @@ impl Record {
 }
 
 impl Runtime {
-    pub(crate) fn bring_up(&self, name: &str) -> Result<()> {
+    /// Starts a container; succeeds when it runs already.
+    ///
+    /// # Errors
+    /// - `NotFound`: there is no such container.
+    /// - `InvalidInput`: a mount's source is gone.
+    /// - `LimitExceeded`: its lifetime is over, or something bounded ran out.
+    /// - `Unsupported`, `PermissionDenied`: the kernel refuses, with the cause and what helps.
+    pub fn start(&self, name: &str) -> Result<()> {
         validate::name(name)?;
         self.options.step("start.begin")?;
         let directory = self.store.container(name);
@@ -133,7 +140,24 @@ impl Runtime {
         }
     }
 
-    pub(crate) fn freeze(&self, name: &str, frozen: bool) -> Result<()> {
+    /// Freezes every process of a running container.
+    ///
+    /// # Errors
+    /// - `NotFound`: there is no such container, or it does not run.
+    /// - `Unsupported`: there is no control group for that here.
+    pub fn pause(&self, name: &str) -> Result<()> {
+        self.freeze(name, true)
+    }
+
+    /// Thaws a paused container; succeeds when it is not paused.
+    ///
+    /// # Errors
+    /// As [`Runtime::pause`].
+    pub fn resume(&self, name: &str) -> Result<()> {
+        self.freeze(name, false)
+    }
+
+    fn freeze(&self, name: &str, frozen: bool) -> Result<()> {
         validate::name(name)?;
         let directory = self.store.container(name);
         let _lock = directory.lock()?;
@@ -157,7 +181,12 @@ impl Runtime {
         Ok(())
     }
 
-    pub(crate) fn reach(&self, name: &str) -> Result<UnixStream> {
+    /// Opens a byte stream to the agent of a running container.
+    ///
+    /// # Errors
+    /// - `NotFound`: there is no such container, or it does not run.
+    /// - `Unavailable`: it does not take callers at the moment.
+    pub fn connect(&self, name: &str) -> Result<UnixStream> {
         validate::name(name)?;
         if let Some(stream) = launch::connect(&self.store, &self.store.key(name))? {
             return Ok(stream);
@@ -167,7 +196,11 @@ impl Runtime {
         Err(not_running(name))
     }
 
-    pub(crate) fn tail(&self, name: &str, tail_bytes: u64) -> Result<Vec<u8>> {
+    /// The last bytes that the container's own program wrote, at most `tail_bytes`.
+    ///
+    /// # Errors
+    /// - `NotFound`: there is no such container.
+    pub fn logs(&self, name: &str, tail_bytes: u64) -> Result<Vec<u8>> {
         validate::name(name)?;
         let directory = self.store.container(name);
         directory.record()?;

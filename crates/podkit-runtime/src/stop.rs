@@ -35,7 +35,13 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const MARGIN: Duration = Duration::from_secs(1);
 
 impl Runtime {
-    pub(crate) fn bring_down(&self, name: &str, grace: Duration) -> Result<()> {
+    /// Asks a container to stop, and kills it once `grace` has passed. Succeeds when it does not
+    /// run.
+    ///
+    /// # Errors
+    /// - `NotFound`: there is no such container.
+    /// - `TimedOut`: it was killed but does not end.
+    pub fn stop(&self, name: &str, grace: Duration) -> Result<()> {
         validate::name(name)?;
         self.options.step("stop.begin")?;
         let directory = self.store.container(name);
@@ -86,7 +92,14 @@ impl Runtime {
         ))
     }
 
-    pub(crate) fn take_away(&self, name: &str) -> Result<()> {
+    /// Kills a container and deletes it with all its files. Succeeds when there is none.
+    ///
+    /// # Errors
+    /// - `InvalidInput`: this is no name.
+    /// - `TimedOut`: it was killed but does not end.
+    /// - Anything that keeps its files from being deleted; its name is free all the same, and a
+    ///   sweep tries again.
+    pub fn remove(&self, name: &str) -> Result<()> {
         validate::name(name)?;
         self.options.step("remove.begin")?;
         let directory = self.store.container(name);

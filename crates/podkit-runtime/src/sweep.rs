@@ -25,7 +25,13 @@ use crate::{
 const STALE: Duration = Duration::from_secs(600);
 
 impl Runtime {
-    pub(crate) fn clean(&self, min_age: Duration) -> Result<SweepReport> {
+    /// Removes what crashed callers left: half-made containers older than `min_age`, files of
+    /// removed ones, control groups, sockets, ranges of ids. Never touches a container that has
+    /// a name, nor anything that a living process works on.
+    ///
+    /// # Errors
+    /// The state directory cannot be read. What cannot be removed is in the report.
+    pub fn sweep(&self, min_age: Duration) -> Result<SweepReport> {
         let mut report = SweepReport::default();
         self.sweep_half(&self.store.temporary(), min_age, &mut report)?;
         self.sweep_half(&self.store.trash(), Duration::ZERO, &mut report)?;

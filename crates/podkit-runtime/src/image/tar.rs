@@ -168,8 +168,8 @@ impl Unpacking<'_> {
                 clear(parent.as_fd(), name).context(failed)?;
                 linkat(&above, Path::new(from), &parent, name, AtFlags::empty()).context(failed)
             }
-            // A container has the devices that it may have, and makes its own pipes.
-            EntryType::Char | EntryType::Block | EntryType::Fifo => Ok(()),
+            // A container has the devices that it may have, and makes its own pipes; the others are
+            // notes of archivers.
             _ => Ok(()),
         }
     }
