@@ -263,6 +263,32 @@ fn sessions_of_another_boot_start_again_with_their_files() {
     place.assert_empty();
 }
 
+/// Somebody cleans the run directory up while the container runs.
+fn container_that_lost_its_socket_starts_again_with_its_files() {
+    let place = Place::new();
+    let mut worker = Worker::start(place.path());
+    assert_eq!(kind_of(&worker.ask("keep s note")), "");
+    let init = init_of(&place, "s");
+    worker.kill();
+    fs::remove_dir_all(place.path().join("run")).unwrap();
+    let begin = std::time::Instant::now();
+    let mut later = Worker::start(place.path());
+    assert_eq!(later.ask("kept s"), "ok note");
+    assert!(
+        begin.elapsed() < Duration::from_secs(10),
+        "it took {:?}",
+        begin.elapsed()
+    );
+    assert_eq!(
+        host::processes_of(init),
+        [0_u32; 0],
+        "the life before goes on"
+    );
+    assert_eq!(kind_of(&later.ask("close s 0")), "");
+    assert_eq!(later.ask("gc 0"), "ok 0");
+    place.assert_empty();
+}
+
 /// The pid that is on record is another process's, in the same boot.
 fn container_whose_pid_was_recycled_is_stopped_and_starts_again() {
     let place = Place::new();
@@ -371,6 +397,10 @@ fn main() -> ExitCode {
         (
             "sessions_of_another_boot_start_again_with_their_files",
             sessions_of_another_boot_start_again_with_their_files,
+        ),
+        (
+            "container_that_lost_its_socket_starts_again_with_its_files",
+            container_that_lost_its_socket_starts_again_with_its_files,
         ),
         (
             "container_whose_pid_was_recycled_is_stopped_and_starts_again",

@@ -194,28 +194,8 @@ impl AgentClient {
         }
     }
 
-    /// Replaces a file with what is written, once that is finished.
-    pub(crate) async fn write(
-        &self,
-        path: &str,
-        user: &str,
-        mode: Option<u32>,
-        parents: bool,
-    ) -> Result<FileWriter> {
-        let call = FileCall::Write { mode, parents };
-        let stream = self.begin_file(Call::Write, call, path, user).await?;
-        Ok(FileWriter::new(self.clone(), stream))
-    }
-
-    /// Appends what is written to a file.
-    pub(crate) async fn append(
-        &self,
-        path: &str,
-        user: &str,
-        mode: Option<u32>,
-        parents: bool,
-    ) -> Result<FileWriter> {
-        let call = FileCall::Append { mode, parents };
+    /// Writes a file as `call` says: [`FileCall::Write`] or [`FileCall::Append`].
+    pub(crate) async fn write(&self, call: FileCall, path: &str, user: &str) -> Result<FileWriter> {
         let stream = self.begin_file(Call::Write, call, path, user).await?;
         Ok(FileWriter::new(self.clone(), stream))
     }

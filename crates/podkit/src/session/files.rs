@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
+use podkit_agent::FileCall;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::{handle::Session, slot::Live};
@@ -331,13 +332,13 @@ impl Files {
     async fn writer(&self, path: &str, options: WriteOptions) -> Result<(Arc<Live>, FileWriter)> {
         let (path, user) = (Live::path(path)?, &self.user);
         let (mode, parents) = (options.mode.map(|mode| mode & 0o7777), options.parents);
-        let (live, writer) = unless_refused!(self, |live| async {
-            if options.append {
-                live.client.append(&path, user, mode, parents).await
-            } else {
-                live.client.write(&path, user, mode, parents).await
-            }
-        });
+        let call = if options.append {
+            FileCall::Append { mode, parents }
+        } else {
+            FileCall::Write { mode, parents }
+        };
+        let (live, writer) =
+            unless_refused!(self, |live| live.client.write(call.clone(), &path, user));
         let writer = writer.map_err(|error| named(error, "write file", &live))?;
         Ok((live, writer))
     }

@@ -35,6 +35,9 @@ const STARTS: u32 = 20;
 /// How often one opening meets an agent that does not answer, of a container that runs.
 const UNREACHABLE: u32 = 3;
 
+/// Rounds after which a container that runs, and takes no callers, has lost its socket.
+const UNSERVED: u32 = 10;
+
 /// One opening in progress: rounds of look, act, look again, until a running container answers.
 pub(super) struct Opening<'a> {
     manager: &'a SessionManager,
@@ -48,6 +51,8 @@ pub(super) struct Opening<'a> {
     afresh: bool,
     starts: u32,
     unreachable: u32,
+    /// Rounds in which a container ran and nobody listened for its agent.
+    unserved: u32,
     /// When this opening first tried to reach the agent.
     reaching_since: Option<Instant>,
     settling_since: Option<Instant>,
@@ -74,6 +79,7 @@ impl<'a> Opening<'a> {
             afresh: false,
             starts: 0,
             unreachable: 0,
+            unserved: 0,
             reaching_since: None,
             settling_since: None,
         }
@@ -359,6 +365,18 @@ impl<'a> Opening<'a> {
         let begin = *self.reaching_since.get_or_insert_with(Instant::now);
         let client = match containers.client(id, seen).await {
             Ok(client) => client,
+            // It may be being killed. One that goes on like that has lost its socket: to somebody
+            // who cleaned up, most likely. It is started again, with its files.
+            Err(error) if error.kind() == ErrorKind::ContainerGone && seen.is_some() => {
+                self.unserved += 1;
+                if self.unserved < UNSERVED {
+                    return Ok(Round::Wait);
+                }
+                self.unserved = 0;
+                warn!(container.id = id.as_str(), "restarting: its socket is gone");
+                containers.stop(id, Duration::ZERO).await?;
+                return Ok(Round::Again);
+            }
             // Killed while it was being connected to, or an agent that is gone: the next round
             // tells. One that is silent is not asked again.
             Err(error)
