@@ -11,12 +11,12 @@
     reason = "a bench fails loudly and prints"
 )]
 
+mod breakdown;
+
 use std::{
-    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
     process::Command,
-    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -24,8 +24,9 @@ use podkit::{
     ConnectOptions, ExecEvent, Image, Isolation, Limit, Mount, Network, Podkit, Session,
     SessionSpec,
 };
-use podkit_runtime::{ContainerSpec, Runtime, RuntimeOptions};
 use tempfile::TempDir;
+
+use breakdown::Memory;
 
 const PAUSE: Duration = Duration::from_millis(150);
 
@@ -111,49 +112,6 @@ async fn first_byte(session: &Session) -> Instant {
         }
     }
     seen.unwrap()
-}
-
-/// Where the time of making and starting a container goes: the median of each step, through the
-/// engine alone.
-fn breakdown(directory: &Path) {
-    let marks = Arc::new(Mutex::new(Vec::new()));
-    let mut options = RuntimeOptions::new(directory.join("steps"), directory.join("steps/run"));
-    let seen = Arc::clone(&marks);
-    options.fault = Some(Arc::new(move |step: &str| {
-        seen.lock().unwrap().push((step.to_owned(), Instant::now()));
-        Ok(())
-    }));
-    let runtime = Runtime::open(options).unwrap();
-    let mut steps: BTreeMap<(usize, String), Vec<Duration>> = BTreeMap::new();
-    for round in 0..105 {
-        let name = format!("step-{round}");
-        marks.lock().unwrap().clear();
-        runtime.create(&ContainerSpec::new(&name)).unwrap();
-        runtime.start(&name).unwrap();
-        let end = Instant::now();
-        let mut seen = marks.lock().unwrap().clone();
-        seen.push(("end".to_owned(), end));
-        // The first ones sweep, and find out what the machine can do.
-        if round < 5 {
-            runtime.remove(&name).unwrap();
-            continue;
-        }
-        for (place, pair) in seen.windows(2).enumerate() {
-            let key = (place, pair[0].0.clone());
-            steps.entry(key).or_default().push(pair[1].1 - pair[0].1);
-        }
-        runtime.remove(&name).unwrap();
-    }
-    println!("\n| step of create and start, from its beginning to the next | ms: p50 / p99 |");
-    println!("| --- | --- |");
-    for ((_, step), times) in steps {
-        let times = sorted(times);
-        println!(
-            "| {step} | {:.2} / {:.2} |",
-            times.percentile(50),
-            times.percentile(99)
-        );
-    }
 }
 
 /// Checks that the container which was timed is the hardened one.
@@ -412,6 +370,21 @@ async fn density(bench: &Bench, count: usize) {
     );
 }
 
+/// What of the memory of idle containers is what.
+async fn memory(bench: &Bench, count: usize) {
+    let before = Memory::now();
+    let mut sessions = Vec::new();
+    for index in 0..count {
+        sessions.push(bench.open(&format!("memory-{index}")).await);
+    }
+    Memory::now().print_each(&before, count as u64);
+    let agent = breakdown::agent(bench, &sessions[count / 2]).await;
+    println!("| of it the agent, shared pages by share | {agent} |");
+    for session in &sessions {
+        session.close().await.unwrap();
+    }
+}
+
 async fn run() {
     let bench = Bench::new().await;
     assert_eq!(bench.podkit.capabilities().default_image, Image::host());
@@ -423,8 +396,6 @@ async fn run() {
         warm(&bench, rounds, "").await;
         reconnect(&bench, rounds).await;
     }
-    breakdown(bench.directory.path());
-    println!();
     density(&bench, 1000).await;
     // A client as large as a real application: what forks, pays by the page.
     let ballast = vec![1_u8; 1 << 30];
@@ -435,6 +406,10 @@ async fn run() {
     cold(&bench, rounds, ", client of 1 GiB").await;
     warm(&bench, rounds, ", client of 1 GiB").await;
     assert_eq!(std::hint::black_box(&ballast).len(), 1 << 30);
+    drop(ballast);
+    breakdown::life(bench.directory.path());
+    breakdown::exec(&bench).await;
+    memory(&bench, 200).await;
     bench.podkit.shutdown().await;
 }
 
