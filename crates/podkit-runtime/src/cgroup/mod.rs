@@ -55,6 +55,13 @@ struct Unified {
     freeze: bool,
 }
 
+impl Unified {
+    /// Whether this hierarchy has any of the controllers that limit.
+    const fn limits(&self) -> bool {
+        self.memory || self.cpu || self.pids
+    }
+}
+
 /// Open files of one container's groups, for the agent.
 #[derive(Debug, Default)]
 pub(crate) struct Groups {

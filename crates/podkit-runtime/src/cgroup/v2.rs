@@ -19,6 +19,10 @@ const DELEGATED: [&str; 3] = ["cgroup.procs", "cgroup.threads", "cgroup.subtree_
 /// The container's group has `agent` and `work` below it and becomes the root of its cgroup
 /// namespace. The agent, which has the container's ids, makes a group below `work` for each
 /// command; moving a process takes the right to write the common parent's `cgroup.procs`.
+///
+/// Where this hierarchy limits nothing, a group that has others below it may have members. Then the
+/// container's group is the agent's, as in version 1, and the agent can make the namespace itself:
+/// otherwise that takes a process which is born in the group and ends.
 pub(super) fn make(
     unified: &Unified,
     directory: &str,
@@ -26,10 +30,9 @@ pub(super) fn make(
     groups: &mut Groups,
 ) -> Result<()> {
     let group = unified.base.join(directory);
-    let (agent, work) = (group.join("agent"), group.join("work"));
-    for path in [&group, &agent, &work] {
-        make_group(path)?;
-    }
+    let work = group.join("work");
+    make_group(&group)?;
+    make_group(&work)?;
     let give = |path: &Path| {
         chown(path, Some(uid), Some(gid)).context(|| format!("give `{}` away", path.display()))
     };
@@ -40,9 +43,15 @@ pub(super) fn make(
             give(&work.join(file))?;
         }
     }
-    groups.agent = Some(open(&agent)?);
     groups.work = Some(open(&work)?);
-    groups.namespace = Some(open(&group)?);
+    if unified.limits() {
+        let agent = group.join("agent");
+        make_group(&agent)?;
+        groups.agent = Some(open(&agent)?);
+        groups.namespace = Some(open(&group)?);
+    } else {
+        groups.agent = Some(open(&group)?);
+    }
     if unified.memory && groups.oom.is_none() {
         // The group's own file counts what happens below it, and is there before `work` has one.
         groups.oom = Some(open(&group.join("memory.events"))?);
