@@ -16,7 +16,7 @@ use std::{
 
 use podkit_agent::{
     FrameBuffer,
-    plan::{COMMIT, Plan, Report},
+    plan::{COMMIT, Plan, Report, SHOW_IDS},
 };
 use rustix::{
     fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create},
@@ -166,7 +166,16 @@ fn explain(step: &str, errno: i32) -> Error {
         Errno::NOENT | Errno::NOTDIR | Errno::LOOP => ErrorKind::InvalidInput,
         _ => crate::error::kind_of(&source),
     };
-    Error::new(kind, format!("{step}: {source}")).with_source(source)
+    let error = Error::new(kind, format!("{step}: {source}"));
+    let error = if step.starts_with(SHOW_IDS) {
+        error.with_hint(
+            "mount it read-only, or keep it where idmapped mounts work: ext4, XFS, Btrfs; tmpfs \
+             from Linux 6.3 on",
+        )
+    } else {
+        error
+    };
+    error.with_source(source)
 }
 
 /// The agent in one sealed memory file for the whole process.

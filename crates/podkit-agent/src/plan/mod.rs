@@ -20,6 +20,9 @@ pub const COMMIT: u8 = b'C';
 /// Most descriptors that travel with one plan.
 pub const MAX_DESCRIPTORS: usize = 32;
 
+/// Begins the step at which a file system refused to be shown with other ids.
+pub const SHOW_IDS: &str = "show the container's ids in";
+
 /// What the helper process does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Plan {

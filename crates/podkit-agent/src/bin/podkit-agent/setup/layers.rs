@@ -5,7 +5,7 @@
 
 use alloc::vec::Vec;
 
-use podkit_agent::plan::{ContainerPlan, IdMaps, MountPlan};
+use podkit_agent::plan::{ContainerPlan, IdMaps, MountPlan, SHOW_IDS};
 use rustix::{
     fd::{AsFd, BorrowedFd, OwnedFd, RawFd},
     fs::{AtFlags, CWD, Mode, OFlags, openat, statat},
@@ -208,14 +208,16 @@ fn build_bind(mount: &MountPlan, maps: &IdMaps, privileged: bool) -> Result<Owne
         Some(owner) if privileged => Some(maps::namespace_with(&maps::owner_maps(maps, *owner))?),
         _ => None,
     };
-    set_mount_attributes(
-        detached.as_fd(),
-        set,
-        userns.as_ref().map(AsFd::as_fd),
-        // Whatever came with it, wanted or not.
-        true,
-    )
-    .step(alloc::format!("set the attributes of {}", text(source)))?;
+    let ids = userns.as_ref().map(AsFd::as_fd);
+    // Recursive: whatever came with it, wanted or not.
+    match set_mount_attributes(detached.as_fd(), set, ids, true) {
+        // Of all that was asked for, only the ids can be refused like this.
+        Err(Errno::INVAL) if ids.is_some() => Err(Errno::OPNOTSUPP).step(alloc::format!(
+            "{SHOW_IDS} {}, whose file system cannot",
+            text(source)
+        )),
+        other => other.step(alloc::format!("set the attributes of {}", text(source))),
+    }?;
     Ok(detached)
 }
 
