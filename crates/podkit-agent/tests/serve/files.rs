@@ -99,6 +99,39 @@ fn write_that_is_cut_off_changes_nothing() {
     assert_eq!(fs::read_dir(&place).unwrap().count(), 2);
 }
 
+/// Bytes that come slowly are activity all the time, and so is their end.
+#[test]
+fn call_under_way_holds_the_clock_off_until_it_ends() {
+    const AUTO_STOP_MS: u64 = 200;
+    let mut container = Container::start(&["--auto-stop", "200"]);
+    let mut client = container.client();
+    let path = format!("{}/data", place(&container));
+    let stream = client.file(WRITE, &path, None);
+    client.send(stream, &Request::Stdin(b"slow".to_vec()));
+    loop {
+        match client.ask(&Request::Status) {
+            Reply::Status(status) if status.idle_ms > 3 * AUTO_STOP_MS => break,
+            Reply::Status(_) => {}
+            other => panic!("no status came: {other:?}"),
+        }
+    }
+    client.send(stream, &Request::StdinEnd);
+    while let Some(reply) = client.next_of(stream) {
+        match reply {
+            Reply::Credit(_) => {}
+            Reply::Done => break,
+            other => panic!("it was not written: {other:?}"),
+        }
+    }
+    assert_eq!(fs::read_to_string(&path).unwrap(), "slow");
+    // Then the clock begins anew, and is not held off any more.
+    match client.ask(&Request::Status) {
+        Reply::Status(status) => assert!(status.idle_ms < AUTO_STOP_MS, "{status:?}"),
+        other => panic!("no status came: {other:?}"),
+    }
+    container.end();
+}
+
 #[test]
 fn call_that_cannot_go_on_ends_in_time_and_holds_nobody_up() {
     let container = Container::start(&[]);

@@ -70,6 +70,12 @@ impl Agent {
             .count()
     }
 
+    /// Whether anything holds off the clock: a command, or a file call, which may take long to
+    /// move its bytes.
+    fn is_busy(&self) -> bool {
+        self.running() > 0 || !self.files.is_empty()
+    }
+
     pub(super) fn status(&self) -> AgentStatus {
         let now = now_ms();
         let clocks = &self.clocks;
@@ -89,7 +95,7 @@ impl Agent {
         let now = now_ms();
         let clock = match &self.closing {
             Some(closing) => Some(closing.next(now)),
-            None => self.clocks.due(self.running() > 0).map(|(at, _)| at),
+            None => self.clocks.due(self.is_busy()).map(|(at, _)| at),
         };
         let execs = self.execs.values().filter_map(|exec| exec.next(now));
         let files = self.files.values().map(|job| job.deadline);
@@ -127,7 +133,7 @@ impl Agent {
         if self.closing.is_some() {
             return self.go_on_closing();
         }
-        if let Some((at, reason)) = self.clocks.due(self.running() > 0)
+        if let Some((at, reason)) = self.clocks.due(self.is_busy())
             && at <= now
         {
             self.close(reason, 0, closing::OWN_GRACE_MS);

@@ -249,6 +249,7 @@ impl Agent {
         let Some(job) = self.files.remove(&id) else {
             return;
         };
+        self.clocks.touch();
         if let (Some(fd), true) = (&job.from_child, job.registered) {
             self.poll.remove(fd);
         }
