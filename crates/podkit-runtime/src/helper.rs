@@ -102,8 +102,9 @@ impl Helper {
             }
             match self.stream.read(&mut bytes) {
                 Ok(0) => {
+                    // Somebody killed it: who removes the container, most likely.
                     return Err(Error::new(
-                        ErrorKind::Unexpected,
+                        ErrorKind::Unavailable,
                         "the container's first process ended before it was ready",
                     ));
                 }
