@@ -11,17 +11,18 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures::Stream as FuturesStream;
-use podkit_agent::{MAX_DATA_BYTES, Output, Request, Target};
+use futures::{Stream as FuturesStream, future::BoxFuture};
+use podkit_agent::{MAX_DATA_BYTES, Output, Request, StopReason, Target};
 
 use super::{
     client::{AgentClient, error_of},
-    failure::Sent,
-    stream::{End, Item, OnSurvivors, Stream},
+    failure::{Ended, Sent},
+    stream::{Call, End, Item, OnSurvivors, Stream},
 };
 use crate::{
     error::{Error, ErrorKind, Result},
     exec::{ExecEvent, ExecOutput, ExecResult},
+    sync::Lock,
 };
 
 /// Signal that ends a process whatever it does.
@@ -47,7 +48,13 @@ pub struct ExecHandle {
     announced: bool,
     over: bool,
     cancel: bool,
+    judge: Option<Judge>,
+    /// The connection broke, and the judge is at work; the error is told unless it finds an end.
+    judging: Option<(Lock<BoxFuture<'static, bool>>, Error)>,
 }
+
+/// Finds out whether a container to which the connection broke has ended.
+pub(crate) type Judge = Box<dyn FnOnce() -> BoxFuture<'static, bool> + Send + Sync>;
 
 impl ExecHandle {
     pub(super) fn new(client: AgentClient, stream: Arc<Stream>, pid: u32, wants: Wants) -> Self {
@@ -63,7 +70,28 @@ impl ExecHandle {
             announced: false,
             over: false,
             cancel: !wants.detached,
+            judge: None,
+            judging: None,
         }
+    }
+
+    /// A command whose container ended while it began: it may have begun, and it is over.
+    pub(crate) fn of_ended(client: AgentClient) -> Self {
+        let stream = Arc::new(Stream::new(0, Call::Exec));
+        stream.lose(&Ended::Dropped, Some(StopReason::Requested));
+        let wants = Wants {
+            input: false,
+            detached: true,
+        };
+        let mut handle = Self::new(client, stream, 0, wants);
+        handle.announced = true;
+        handle
+    }
+
+    /// Says who finds out, when the connection breaks, whether the container has ended: then that
+    /// is the command's result, and no error.
+    pub(crate) fn judge_loss(&mut self, judge: Judge) {
+        self.judge = Some(judge);
     }
 
     /// Waits for what happens next; `None` after the last event.
@@ -82,6 +110,18 @@ impl ExecHandle {
         if self.over {
             return Poll::Ready(None);
         }
+        if let Some((judging, _)) = &self.judging {
+            let ended = ready!(judging.lock().as_mut().poll(context));
+            self.over = true;
+            let closed = ExecResult::closed(self.begun.elapsed());
+            return Poll::Ready(self.judging.take().map(|(_, error)| {
+                if ended {
+                    Ok(ExecEvent::Exited(closed))
+                } else {
+                    Err(error)
+                }
+            }));
+        }
         if !self.announced {
             self.announced = true;
             return Poll::Ready(Some(Ok(ExecEvent::Started(self.pid))));
@@ -96,6 +136,10 @@ impl ExecHandle {
             }
             Item::End(end) => end,
         };
+        if let (End::Lost(_, None), Some(judge)) = (&end, self.judge.take()) {
+            self.judging = Some((Lock::new(judge()), error_of(end)));
+            return self.poll_event(context);
+        }
         self.over = true;
         Poll::Ready(Some(match end {
             End::Exited(result) => Ok(ExecEvent::Exited(result)),
@@ -197,25 +241,13 @@ impl ExecHandle {
     ///
     /// # Errors
     /// As [`next`](Self::next).
-    pub async fn collect(self, limit: u64) -> Result<ExecOutput> {
-        self.collect_so_far(limit).await.map_err(|(error, _)| error)
-    }
-
-    /// As [`collect`](Self::collect); an error comes with what was written before.
-    pub(crate) async fn collect_so_far(
-        mut self,
-        limit: u64,
-    ) -> std::result::Result<ExecOutput, (Error, ExecOutput)> {
+    pub async fn collect(mut self, limit: u64) -> Result<ExecOutput> {
         self.stdin = None;
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         let mut output = ExecOutput::new(ExecResult::closed(self.begun.elapsed()));
         let (mut stdout_cut, mut stderr_cut) = (false, false);
         while let Some(event) = self.next().await {
-            let event = match event {
-                Ok(event) => event,
-                Err(error) => return Err((error, output)),
-            };
-            match event {
+            match event? {
                 ExecEvent::Started(_) => {}
                 ExecEvent::Stdout(bytes) => {
                     let kept = keep(&mut output.stdout, &bytes, limit);
@@ -236,8 +268,7 @@ impl ExecHandle {
                 }
             }
         }
-        let error = Error::invalid_input("the command's end was told already");
-        Err((error, output))
+        Err(Error::invalid_input("the command's end was told already"))
     }
 
     /// Lets the command go on without this handle; its further output is dropped. It ends with the

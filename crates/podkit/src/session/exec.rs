@@ -12,7 +12,7 @@ use crate::{
     agent::{ExecHandle, ExecStdin},
     container::{ContainerState, inside_workspace, jittered},
     error::{ErrorKind, Result},
-    exec::{DEFAULT_OUTPUT_LIMIT_BYTES, ExecOutput, ExecRequest, ExecResult, Stdin},
+    exec::{DEFAULT_OUTPUT_LIMIT_BYTES, ExecOutput, ExecRequest, Stdin},
 };
 
 /// How often what was refused before it began is begun again: a connection may be stale,
@@ -38,8 +38,8 @@ const LOOK_PAUSE: Duration = Duration::from_millis(20);
 ///   working directory.
 /// - [`LimitExceeded`](ErrorKind::LimitExceeded): more than 1 MiB of arguments, or no process left.
 /// - [`ContainerGone`](ErrorKind::ContainerGone): the session was closed by this process.
-/// - [`AgentUnreachable`](ErrorKind::AgentUnreachable): the connection broke while it ran, or
-///   nobody answers. It is not run again: it may have begun.
+/// - [`AgentUnreachable`](ErrorKind::AgentUnreachable): the connection broke while it ran and the
+///   container lives on, or nobody answers. It is not run again: it may have begun.
 #[derive(Debug)]
 #[must_use = "a command runs when this is awaited or streamed"]
 pub struct Exec {
@@ -133,8 +133,7 @@ impl Exec {
         let (session, mut request) = (self.session, self.request);
         let input = take_bytes(&mut request);
         let limit = request.output_limit_bytes;
-        let (live, begun) = begin(&session, &request, limit).await?;
-        let mut handle = begun?;
+        let (live, mut handle) = begin(&session, &request, limit).await?;
         if let Some(input) = input
             && let Some(stdin) = handle.take_stdin()
         {
@@ -161,18 +160,7 @@ impl Exec {
         let limit = request
             .output_limit_bytes
             .unwrap_or(DEFAULT_OUTPUT_LIMIT_BYTES);
-        let (live, begun) = begin(&session, &request, Some(limit)).await?;
-        let mut handle = match begun {
-            Ok(handle) => handle,
-            // It may have begun; what it did is not known, but that it is over.
-            Err(error) => {
-                return if session.manager().has_ended(&live).await {
-                    Ok(ExecOutput::new(ExecResult::closed(Duration::ZERO)))
-                } else {
-                    Err(error)
-                };
-            }
-        };
+        let (live, mut handle) = begin(&session, &request, Some(limit)).await?;
         let named = |error: crate::error::Error| {
             error
                 .with_operation("execute command")
@@ -184,24 +172,14 @@ impl Exec {
             handle.take_stdin()
         };
         let output = match stdin {
-            None => handle.collect_so_far(limit).await,
+            None => handle.collect(limit).await,
             Some(stdin) => {
                 let feeding = feed(stdin, input.unwrap_or_default());
-                let (output, ()) =
-                    futures::future::join(handle.collect_so_far(limit), feeding).await;
+                let (output, ()) = futures::future::join(handle.collect(limit), feeding).await;
                 output
             }
         };
-        let output = match output {
-            Ok(output) => output,
-            Err((error, so_far)) => {
-                return if session.manager().has_ended(&live).await {
-                    Ok(so_far)
-                } else {
-                    Err(named(error))
-                };
-            }
-        };
+        let output = output.map_err(named)?;
         if output.result.container_restarted {
             session
                 .manager()
@@ -251,12 +229,12 @@ async fn feed(mut stdin: ExecStdin, input: Bytes) {
 }
 
 /// Begins a command on the session's one connection: no engine call, and no lock that is held
-/// while waiting. The inner error is of a connection that broke when the command may have begun.
+/// while waiting.
 async fn begin(
     session: &Session,
     request: &ExecRequest,
     limit: Option<u64>,
-) -> Result<(Arc<Live>, Result<ExecHandle>)> {
+) -> Result<(Arc<Live>, ExecHandle)> {
     request.check()?;
     let mut live = session.usable().await?;
     let mut reopened = 0;
@@ -268,15 +246,26 @@ async fn begin(
             .ask("execute command", &live.container, begun)
             .await
         {
-            Ok(handle) => return Ok((live, Ok(handle))),
+            Ok(mut handle) => {
+                let (manager, judged) = (session.manager().clone(), Arc::clone(&live));
+                handle.judge_loss(Box::new(move || {
+                    Box::pin(async move { manager.has_ended(&judged).await })
+                }));
+                return Ok((live, handle));
+            }
             // The container vanished before the command began, so it may be begun again.
             Err(error) if error.kind() == ErrorKind::ContainerGone && reopened < REOPENINGS => {
                 reopened += 1;
                 session.slot().unset_live(&live);
                 live = session.usable().await?;
             }
-            Err(error) if error.kind() == ErrorKind::AgentUnreachable => {
-                return Ok((live, Err(error)));
+            // It may have begun; what it did is not known, but that it is over.
+            Err(error)
+                if error.kind() == ErrorKind::AgentUnreachable
+                    && session.manager().has_ended(&live).await =>
+            {
+                let handle = ExecHandle::of_ended(live.client.clone());
+                return Ok((live, handle));
             }
             Err(error) => return Err(error),
         }

@@ -19,7 +19,8 @@ pub(super) const PREFIX: &str = "podkit.prefix";
 pub(super) const USER: &str = "podkit.user";
 /// Session id as given.
 pub(super) const SESSION: &str = "podkit.session";
-/// Milliseconds since 1970 when the container was ordered.
+/// Nanoseconds since 1970 when the container was ordered: fine enough to tell containers apart that
+/// were made for one session shortly after each other.
 pub(super) const CREATED: &str = "podkit.created";
 /// Version of the podkit that ordered it.
 pub(super) const VERSION: &str = "podkit.version";
@@ -52,7 +53,7 @@ pub(super) fn write(
     let created = now
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default()
-        .as_millis()
+        .as_nanos()
         .to_string();
     let mut labels = filter(prefix);
     labels.extend(

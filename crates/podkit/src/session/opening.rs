@@ -236,7 +236,7 @@ impl<'a> Opening<'a> {
         } else {
             None
         };
-        if found.is_some_and(|found| found.created_at == info.created_at) {
+        if found.is_some_and(|found| found.labels == info.labels) {
             return Err(unstartable(&info.id, error));
         }
         Err(error)
@@ -320,24 +320,27 @@ impl<'a> Opening<'a> {
         containers.forget(&id);
         self.starts += 1;
         if let Err(error) = containers.start(&id).await {
-            return self.undo(&id, error).await;
+            return self.undo(&request, error).await;
         }
         if self.opened != Opened::Recovered {
             self.opened = Opened::Created;
         }
-        match self.connect(&id, None, request.spec).await {
-            Err(error) if !vanished(&error) => self.undo(&id, error).await,
+        match self.connect(&id, None, request.spec.clone()).await {
+            Err(error) if !vanished(&error) => self.undo(&request, error).await,
             round => round,
         }
     }
 
     /// Removes what this opening made and could not bring to life, and keeps the first error. What
-    /// another opener has started meanwhile is left to it, and taken over.
-    async fn undo(&mut self, id: &ContainerId, error: Error) -> Result<Round> {
-        let containers = self.manager.containers();
+    /// another opener has started meanwhile, or made under the same name, is left to it, and taken
+    /// over.
+    async fn undo(&mut self, made: &ContainerRequest, error: Error) -> Result<Round> {
+        let (containers, id) = (self.manager.containers(), &self.slot.name);
         let agent_silent = error.kind() == ErrorKind::AgentUnreachable;
         match containers.find(id).await {
             Ok(None) if vanished(&error) => return Ok(Round::Again),
+            // The labels hold the time at which it was made.
+            Ok(Some(info)) if info.labels != made.labels => return Ok(Round::Again),
             Ok(Some(info)) if info.state == ContainerState::Running && !agent_silent => {
                 return Ok(Round::Again);
             }
