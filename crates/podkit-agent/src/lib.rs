@@ -27,11 +27,13 @@
 extern crate alloc;
 
 mod codec;
+mod exit;
 mod message;
 pub mod passwd;
 pub mod plan;
 
 pub use codec::{DecodeError, Decoder, Encoder, FRAME_HEADER_BYTES, Frame, FrameBuffer};
+pub use exit::{ExitCause, exit_cause, exit_code};
 pub use message::{
     AgentStatus, Clocks, ExecSpec, ExecStatus, ExecUsage, Failure, FailureKind, FileCall, FileKind,
     FileStat, MemorySource, Output, Reply, Request, StopReason, Target, compatible,

@@ -21,7 +21,7 @@ use crate::{
     validate,
 };
 
-/// How long freezing may take.
+/// How long freezing, or an end that has begun, may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Record {
@@ -56,7 +56,14 @@ impl Runtime {
         let lock = directory.lock()?;
         let record = directory.record()?;
         if record.lives() {
-            return Ok(());
+            if !sys::is_ending(record.pid) {
+                return Ok(());
+            }
+            // Its maker was killed before it had let it go, and so it ends; it holds the lock until
+            // then, but not to its last moment.
+            if let Some(process) = record.process() {
+                process.wait(PATIENCE);
+            }
         }
         let config = directory.config()?;
         let machine = self.machine()?;

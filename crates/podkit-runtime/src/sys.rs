@@ -55,6 +55,22 @@ pub(crate) fn start_time(pid: u32) -> Option<u64> {
     fields.nth(18)?.parse().ok()
 }
 
+/// Whether a process is on its way out: `PF_EXITING` of the kernel's `sched.h`. What it had open may
+/// be closed already.
+pub(crate) fn is_ending(pid: u32) -> bool {
+    const EXITING: u64 = 0x4;
+    let flags = || -> Option<u64> {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        stat.rsplit_once(')')?
+            .1
+            .split_whitespace()
+            .nth(6)?
+            .parse()
+            .ok()
+    };
+    flags().is_none_or(|flags| flags & EXITING != 0)
+}
+
 /// A process that cannot be mistaken for another one.
 #[derive(Debug)]
 pub(crate) struct Process(OwnedFd);
@@ -105,6 +121,15 @@ pub(crate) fn connect(path: &Path) -> Result<UnixStream, Errno> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn own_process_is_not_ending_and_one_that_is_gone_is() {
+        assert!(!is_ending(std::process::id()));
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let pid = child.id();
+        child.wait().unwrap();
+        assert!(is_ending(pid));
+    }
 
     #[test]
     fn own_start_time_is_found_and_another_one_is_not_us() {

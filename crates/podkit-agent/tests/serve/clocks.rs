@@ -31,7 +31,7 @@ fn idle_container_stops_and_says_why() {
     let mut container = Container::start(&["--auto-stop", "300"]);
     let mut client = container.client();
     expect_closing(&mut client, StopReason::AutoStop);
-    assert!(container.end().success());
+    assert_eq!(container.end().code(), Some(224));
 }
 
 #[test]
@@ -68,7 +68,7 @@ fn lifetime_ends_a_container_that_is_busy() {
     let ended = client.run(spec(&["sleep", "1000"]));
     assert_eq!(ended.status, ExecStatus::SessionClosed);
     expect_closing(&mut client, StopReason::MaxLifetime);
-    container.end();
+    assert_eq!(container.end().code(), Some(225));
 }
 
 #[test]
@@ -142,7 +142,7 @@ fn stop_gives_commands_their_grace_and_refuses_others() {
     assert!(began.elapsed() >= Duration::from_millis(600));
     expect_closing(&mut client, StopReason::Requested);
     expect_closing(&mut other, StopReason::Requested);
-    assert!(container.end().success());
+    assert_eq!(container.end().code(), Some(226));
 }
 
 #[test]
@@ -197,5 +197,5 @@ fn signal_from_outside_stops_and_one_from_inside_does_not() {
     assert!(matches!(client.ask(&Request::Ping), Reply::Pong));
     container.signal("-TERM");
     expect_closing(&mut client, StopReason::Requested);
-    container.end();
+    assert_eq!(container.end().code(), Some(226));
 }

@@ -8,6 +8,7 @@
 extern crate alloc;
 
 mod agent;
+mod capabilities;
 mod files;
 mod setup;
 mod sys;
@@ -27,8 +28,10 @@ fn main(start: Start) -> ! {
 /// Says how the program is called, and ends.
 fn usage() -> ! {
     complain(
-        b"usage: podkit-agent init [--auto-stop MS] [--max-lifetime MS] [--user USER] [-- PROGRAM \
-          [ARGUMENT...]]\n       podkit-agent connect\n       podkit-agent setup\n",
+        b"usage: podkit-agent init [--auto-stop MS] [--max-lifetime MS] [--born MS] [--user USER]\n\
+          \x20                         [--cwd DIR] [--main-user USER] [--main-cwd DIR]\n\
+          \x20                         [--capabilities HEX] [--dial DIR] [-- PROGRAM [ARGUMENT...]]\n\
+          \x20      podkit-agent connect\n       podkit-agent setup\n",
     );
     exit_group(2)
 }

@@ -9,10 +9,12 @@ use rustix::{
     io::{Errno, write},
     process::{DumpableBehavior, chdir, set_dumpable_behavior, setsid},
     stdio::{dup2_stderr, dup2_stdin, dup2_stdout},
+    thread::CapabilitySet,
 };
 
 use super::{Config, requests::failure};
 use crate::{
+    capabilities,
     sys::{
         container::{close_others, execute as replace, exit_group, load_filter, unblock_signals},
         serve::standard,
@@ -112,7 +114,14 @@ fn prepare(order: &Order<'_>) -> Result<Vec<CString>, Failure> {
         &spec.user
     };
     let identity = users::resolve(user)?;
+    let kept = config.capabilities.map(CapabilitySet::from_bits_retain);
+    if let Some(kept) = kept {
+        capabilities::bound(kept).step("bound capabilities")?;
+    }
     users::become_user(&identity)?;
+    if let Some(kept) = kept {
+        capabilities::hold_at_most(kept).step("give up capabilities")?;
+    }
     let cwd = if spec.cwd.is_empty() {
         &config.cwd
     } else {

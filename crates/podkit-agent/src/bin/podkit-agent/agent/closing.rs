@@ -138,12 +138,19 @@ impl Agent {
     /// Tells everybody, and ends.
     fn end(&mut self) -> ! {
         let until = now_ms() + LAST_MS;
-        let code = self.closing.as_ref().map_or(0, |closing| closing.code);
+        let code = self.closing.as_ref().map_or(0, |closing| {
+            if self.config.exit_mark.is_some() {
+                closing.code
+            } else {
+                podkit_agent::exit_code(closing.reason, closing.code)
+            }
+        });
         let ids: Vec<u32> = self.execs.keys().copied().collect();
         for id in ids {
             self.last_words(id, until);
         }
         self.flush_all(until);
+        self.end_log(until);
         self.see_clients_out(until);
         exit_group(code)
     }

@@ -141,18 +141,22 @@ impl Agent {
             } else {
                 peer.pid == 0
             };
-            if !may || self.connections.len() >= MAX_CONNECTIONS {
+            if !may {
                 continue;
             }
-            let id = self.fresh_id();
-            if self
-                .poll
-                .add(&socket, Source::Connection(id), Wants::Read)
-                .is_ok()
-            {
-                self.connections
-                    .insert(id, Connection::new(socket, peer.pid));
-            }
+            self.let_in(socket, peer.pid);
+        }
+    }
+
+    /// Serves a client that may be served.
+    pub(super) fn let_in(&mut self, socket: OwnedFd, peer: i32) {
+        if self.connections.len() >= MAX_CONNECTIONS {
+            return;
+        }
+        let id = self.fresh_id();
+        let source = Source::Connection(id);
+        if self.poll.add(&socket, source, Wants::Read).is_ok() {
+            self.connections.insert(id, Connection::new(socket, peer));
         }
     }
 

@@ -7,6 +7,7 @@ use super::{
     clocks::{now_ms, now_us},
     closing,
     exec::{Cause, Hold, Kill},
+    log::Log,
     requests::failure,
     tree::Hunt,
 };
@@ -14,6 +15,12 @@ use crate::sys::serve::{self, Used};
 
 /// How long a tree may resist being killed.
 const KILL_PATIENCE_MS: u64 = 2000;
+
+/// How long whoever reads the log may keep the container from its end.
+const LOG_PATIENCE_MS: u64 = 5000;
+
+/// How soon it is looked at again.
+const LOG_LOOK_MS: u64 = 50;
 
 impl Agent {
     /// The command itself has ended.
@@ -47,6 +54,13 @@ impl Agent {
             return;
         }
         if exec.drain_until.is_some_and(|at| at <= now) {
+            if exec.main && !self.log.has_room() {
+                if exec.ended_us / 1000 + LOG_PATIENCE_MS > now {
+                    exec.drain_until = Some(now + LOG_LOOK_MS);
+                    return;
+                }
+                self.log = Log::Dropped;
+            }
             exec.drain_until = None;
             for out in exec.outs.iter_mut().flatten() {
                 out.end_after_what_is_there();

@@ -1,10 +1,11 @@
 //! `podkit-agent init`: PID 1 under another engine, which has made the container itself.
 //!
 //! ```text
-//! podkit-agent init [--auto-stop MS] [--max-lifetime MS] [--user USER] [-- PROGRAM [ARGUMENT…]]
+//! podkit-agent init [OPTION…] [-- PROGRAM [ARGUMENT…]]
 //! ```
-//! The environment and the working directory are those of commands. Clients come by
-//! `podkit-agent connect`, which the engine starts in the container.
+//! The environment is that of commands, and so is the working directory unless `--cwd` names
+//! another. Clients come by `podkit-agent connect`, which the engine starts in the container, or
+//! wait in the directory `--dial` for the agent to connect.
 
 use alloc::vec::Vec;
 use core::ffi::CStr;
@@ -14,13 +15,15 @@ use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     fd::OwnedFd,
     fs::{CWD, Mode, OFlags, openat},
+    io::fcntl_dupfd_cloexec,
     net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with},
     process::{PidfdFlags, getcwd, geteuid, pidfd_open},
     rand::{GetRandomFlags, getrandom},
     stdio::dup2_stdin,
+    time::{ClockId, clock_gettime},
 };
 
-use super::{Config, Listener, tree::Stat};
+use super::{Config, Listener, Written, dial::Dial, tree::Stat};
 use crate::sys::{
     container::{exit_group, reset_signals},
     serve::{self, Peer},
@@ -55,40 +58,83 @@ pub(crate) fn run(start: Start) -> ! {
         crate::complain(b"podkit-agent: there is no /dev/null in this container\n");
         exit_group(1);
     }
-    let cwd = getcwd(Vec::new()).map_or_else(|_| Vec::from(*b"/"), |cwd| cwd.into_bytes());
+    let cwd = match options.cwd {
+        cwd if cwd.is_empty() => {
+            getcwd(Vec::new()).map_or_else(|_| Vec::from(*b"/"), |cwd| cwd.into_bytes())
+        }
+        cwd => cwd,
+    };
     super::run(Config {
         clocks: options.clocks,
         cwd,
         user: options.user,
-        env: start
-            .environment()
-            .map(|entry| entry.to_bytes().to_vec())
-            .collect(),
+        env: environment(start),
         main: options.main,
+        main_user: options.main_user,
+        main_cwd: options.main_cwd,
+        capabilities: options.capabilities,
         boot_token,
         exec_filter: Vec::new(),
         listener: Some(Listener {
             socket,
             inside: true,
         }),
+        // One that is not there is nothing to wait for: the other way stays open.
+        dial: options.dial.and_then(|path| Dial::new(&path).ok()),
         exit_mark: None,
-        output: None,
+        output: own_output(),
         unified: None,
         tasks: Vec::new(),
-        oom: None,
+        oom: oom_counter(),
     })
+}
+
+/// The environment of commands. Engines give PID 1 the home of its own user, which is not that of
+/// every command.
+fn environment(start: Start) -> Vec<Vec<u8>> {
+    let entries = start.environment().map(CStr::to_bytes);
+    entries
+        .filter(|entry| !matches!(*entry, b"HOME=/root" | b"HOME=/"))
+        .map(<[u8]>::to_vec)
+        .collect()
+}
+
+/// The engine's log.
+fn own_output() -> Written {
+    match fcntl_dupfd_cloexec(serve::standard(1), 3) {
+        Ok(fd) => Written::Stream(fd),
+        Err(_) => Written::Dropped,
+    }
+}
+
+/// What counts the processes of this container that the kernel has killed for memory.
+fn oom_counter() -> Option<OwnedFd> {
+    let places = [
+        "/sys/fs/cgroup/memory.events",
+        "/sys/fs/cgroup/memory/memory.oom_control",
+    ];
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    places
+        .into_iter()
+        .find_map(|path| openat(CWD, path, flags, Mode::empty()).ok())
 }
 
 #[derive(Default)]
 struct Options {
     clocks: Clocks,
     user: Vec<u8>,
+    cwd: Vec<u8>,
     main: Option<Vec<Vec<u8>>>,
+    main_user: Vec<u8>,
+    main_cwd: Vec<u8>,
+    capabilities: Option<u64>,
+    dial: Option<Vec<u8>>,
 }
 
 impl Options {
     fn parse(start: Start) -> Option<Self> {
         let mut options = Self::default();
+        let mut born_ms = None;
         let mut places = 2..;
         let mut next = || start.argument(places.next()?).map(CStr::to_bytes);
         while let Some(word) = next() {
@@ -102,9 +148,22 @@ impl Options {
                 }
                 b"--auto-stop" => options.clocks.auto_stop_ms = Some(number(next()?)?),
                 b"--max-lifetime" => options.clocks.max_lifetime_ms = Some(number(next()?)?),
+                b"--born" => born_ms = Some(number(next()?)?),
                 b"--user" => options.user = next()?.to_vec(),
+                b"--cwd" => options.cwd = next()?.to_vec(),
+                b"--main-user" => options.main_user = next()?.to_vec(),
+                b"--main-cwd" => options.main_cwd = next()?.to_vec(),
+                b"--dial" => options.dial = Some(next()?.to_vec()),
+                b"--capabilities" => {
+                    let text = core::str::from_utf8(next()?).ok()?;
+                    options.capabilities = Some(u64::from_str_radix(text, 16).ok()?);
+                }
                 _ => return None,
             }
+        }
+        // The container may have lived before this start.
+        if let (Some(most), Some(born_ms)) = (&mut options.clocks.max_lifetime_ms, born_ms) {
+            *most = most.saturating_sub(wall_ms().saturating_sub(born_ms));
         }
         Some(options)
     }
@@ -112,6 +171,13 @@ impl Options {
 
 fn number(word: &[u8]) -> Option<u64> {
     core::str::from_utf8(word).ok()?.parse().ok()
+}
+
+/// Milliseconds since 1970.
+fn wall_ms() -> u64 {
+    let time = clock_gettime(ClockId::Realtime);
+    let ms = time.tv_sec.saturating_mul(1000) + time.tv_nsec / 1_000_000;
+    u64::try_from(ms).unwrap_or(0)
 }
 
 fn token() -> Option<[u8; 16]> {

@@ -9,11 +9,13 @@ mod clocks;
 mod closing;
 pub(crate) mod connect;
 mod connection;
+pub(crate) mod dial;
 mod ending;
 mod exec;
 mod file_call;
 pub(crate) mod init;
 mod input;
+mod log;
 mod main_command;
 mod output;
 mod poll;
@@ -34,13 +36,14 @@ use rustix::{
     process::{DumpableBehavior, set_dumpable_behavior},
 };
 
+pub(crate) use self::log::Written;
 use self::{
     clocks::ClockState,
     closing::Closing,
     connection::Connection,
     exec::Exec,
     file_call::FileJob,
-    main_command::Log,
+    log::Log,
     poll::{Poll, Source, Wants},
 };
 use crate::sys::{container::exit_group, serve};
@@ -57,16 +60,23 @@ pub(crate) struct Config {
     pub(crate) env: Vec<Vec<u8>>,
     /// The container's own program, with which it ends.
     pub(crate) main: Option<Vec<Vec<u8>>>,
+    /// Its user and its working directory, where they are not those of commands.
+    pub(crate) main_user: Vec<u8>,
+    pub(crate) main_cwd: Vec<u8>,
+    /// Capabilities that commands hold at most, where they are fewer than the agent's own.
+    pub(crate) capabilities: Option<u64>,
     /// Tells this life of the container from others.
     pub(crate) boot_token: [u8; 16],
     /// Further system call filter of every command, or empty.
     pub(crate) exec_filter: Vec<u8>,
     /// Where clients connect.
     pub(crate) listener: Option<Listener>,
-    /// The mark that says why the container stopped.
+    /// Where clients wait for the agent to connect.
+    pub(crate) dial: Option<dial::Dial>,
+    /// The mark that says why the container stopped; without, the exit code says it.
     pub(crate) exit_mark: Option<OwnedFd>,
-    /// What the container's own program writes.
-    pub(crate) output: Option<OwnedFd>,
+    /// Where what the container's own program writes goes.
+    pub(crate) output: Written,
     /// Version 2 group in which every command gets one of its own.
     pub(crate) unified: Option<OwnedFd>,
     /// `tasks` files of the version 1 groups that commands enter.
@@ -101,7 +111,7 @@ struct Agent {
     remnant_groups: Vec<u32>,
     /// The exec that is the container's own program.
     main: Option<u32>,
-    log: Option<Log>,
+    log: Log,
     /// Whether a supervisor was killed, so that its orphans have to be.
     orphans: Option<tree::Hunt>,
     next_id: u32,
@@ -136,7 +146,7 @@ impl Agent {
             ioctl_fionbio(&listener.socket, true)?;
             poll.add(&listener.socket, Source::Listener, Wants::Read)?;
         }
-        let log = config.output.take().map(Log::new);
+        let log = Log::new(core::mem::take(&mut config.output));
         Ok(Self {
             clocks: ClockState::new(config.clocks),
             config,
@@ -159,6 +169,7 @@ impl Agent {
 
     fn serve(&mut self) -> ! {
         self.start_main();
+        self.start_dialling();
         loop {
             let events = self.poll.wait(self.next_wake());
             for (source, ready) in events {
@@ -172,6 +183,8 @@ impl Agent {
         match source {
             Source::Listener => self.accept(),
             Source::Signals => self.take_signals(),
+            Source::Dial => self.hear_of_clients(),
+            Source::Log => self.go_on_logging(),
             Source::Connection(id) => self.serve_connection(id, ready),
             Source::Stdin(id) => self.feed(id, ready),
             Source::Stdout(id) => self.relay(id, podkit_agent::Output::Stdout),

@@ -113,7 +113,7 @@ impl Agent {
         if out.last == Some(0) {
             return Turn::End;
         }
-        if exec.owner.is_some() && !exec.started {
+        if exec.owner.is_some() && !exec.started || exec.main && !self.log.has_room() {
             return Turn::Held;
         }
         let mut most = MAX_DATA_BYTES as u64;
@@ -141,13 +141,18 @@ impl Agent {
         };
         let count = bytes.len() as u64;
         out.last = out.last.map(|last| last.saturating_sub(count));
-        if exec.main
-            && let Some(log) = &mut self.log
-        {
-            log.write(bytes);
+        let (main, owner) = (exec.main, exec.owner);
+        if main {
+            self.log(bytes);
         }
-        let Some(owner) = exec.owner else {
+        let Some(owner) = owner else {
             return Turn::More;
+        };
+        let Some(exec) = self.execs.get_mut(&id) else {
+            return Turn::End;
+        };
+        let Some(out) = &mut exec.outs[place(output)] else {
+            return Turn::End;
         };
         let passed = count.min(out.left.unwrap_or(count));
         if passed < count {

@@ -25,6 +25,8 @@ pub(super) enum Source {
     Supervisor(u32),
     FromFile(u32),
     ToFile(u32),
+    Dial,
+    Log,
 }
 
 impl Source {
@@ -40,6 +42,8 @@ impl Source {
             Self::Supervisor(id) => (7, id),
             Self::FromFile(id) => (8, id),
             Self::ToFile(id) => (9, id),
+            Self::Dial => (10, 0),
+            Self::Log => (11, 0),
         };
         tag << 32 | u64::from(id)
     }
@@ -57,6 +61,8 @@ impl Source {
             7 => Self::Supervisor(id),
             8 => Self::FromFile(id),
             9 => Self::ToFile(id),
+            10 => Self::Dial,
+            11 => Self::Log,
             _ => return None,
         })
     }

@@ -22,6 +22,7 @@ use super::{
     process::at,
     root,
 };
+use crate::agent::Written;
 use crate::sys::container::{
     close_others, control, exit_group, raise_loopback, replace_standard_streams, unshare_cgroup,
 };
@@ -216,14 +217,18 @@ fn config(plan: ContainerPlan, kept: Kept) -> crate::agent::Config {
         user: plan.user,
         env: plan.env,
         main: plan.main,
+        main_user: Vec::new(),
+        main_cwd: Vec::new(),
+        capabilities: None,
         boot_token: plan.boot_token,
         exec_filter: plan.exec_filter,
         listener: kept.listener.map(|socket| crate::agent::Listener {
             socket,
             inside: false,
         }),
+        dial: None,
         exit_mark: kept.exit_mark,
-        output: kept.output,
+        output: kept.output.map_or_else(Written::default, Written::File),
         unified: kept.unified,
         tasks: kept.tasks,
         oom: kept.oom,
