@@ -33,7 +33,6 @@ mod options;
 mod plan;
 mod ranges;
 mod runtime;
-mod seccomp;
 mod spec;
 mod start;
 mod stop;

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, fmt::Write, fs, os::unix::fs::MetadataExt, time
 use podkit_agent::{
     Clocks,
     plan::{ContainerPlan, Descriptors, FilePlan, MountPlan, OwnerMap, RootPlan},
+    seccomp,
 };
 
 use crate::{
@@ -13,7 +14,6 @@ use crate::{
     identity::Identity,
     image::Image,
     ranges::BIND_IDS,
-    seccomp,
     spec::{ContainerSpec, Isolation, Mount, Network, Seccomp},
     store::{Config, Directory, Record, now_ms, random},
     validate,

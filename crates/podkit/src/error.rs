@@ -13,11 +13,14 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub enum ErrorKind {
     /// The container, image, session or file does not exist.
     NotFound,
+    /// The engine does not have the image.
+    ImageNotFound,
     /// Something of this name is already there.
     AlreadyExists,
     /// An argument cannot be used; nothing was created.
     InvalidInput,
-    /// The existing container was made with another configuration.
+    /// What is there stands in the way: a container with another configuration, a port that is
+    /// taken.
     Conflict,
     /// This engine, or this machine, cannot do it.
     Unsupported,
@@ -41,6 +44,7 @@ impl ErrorKind {
     /// Every kind, for tables and tests.
     pub const ALL: &[Self] = &[
         Self::NotFound,
+        Self::ImageNotFound,
         Self::AlreadyExists,
         Self::InvalidInput,
         Self::Conflict,
@@ -59,6 +63,7 @@ impl ErrorKind {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::NotFound => "not_found",
+            Self::ImageNotFound => "image_not_found",
             Self::AlreadyExists => "already_exists",
             Self::InvalidInput => "invalid_input",
             Self::Conflict => "conflict",

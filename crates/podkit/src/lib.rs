@@ -42,6 +42,7 @@
 //! | feature | default | what it adds |
 //! | --- | --- | --- |
 //! | `embedded` | yes | the engine that needs no daemon (Linux) |
+//! | `docker` | yes | Docker and Podman |
 //! | `blocking` | yes | [`blocking`] |
 //! | `conformance` | no | the contract tests, for authors of backends |
 #![forbid(unsafe_code)]
@@ -66,8 +67,9 @@ pub use crate::{
     backend::{Capabilities, ContainerState, StopCause, SweepReport, connect::ConnectOptions},
     config::{
         Bytes, DEFAULT_AUTO_STOP, DEFAULT_CPU_MILLIS, DEFAULT_MEMORY_BYTES, DEFAULT_PIDS_MAX,
-        DEFAULT_SHM_BYTES, DEFAULT_USER, Image, Isolation, Limit, Mount, MountSource, Network,
-        Security, SessionSpec, WORKSPACE_PATH, Workspace, parse_bytes, parse_duration,
+        DEFAULT_SHM_BYTES, DEFAULT_USER, Device, Gpus, HostPort, Image, Isolation, Limit, Mount,
+        MountSource, Network, Port, Protocol, PublishedPort, PullPolicy, Security, SessionSpec,
+        Ulimit, WORKSPACE_PATH, Workspace, parse_bytes, parse_duration,
     },
     container::{ContainerManager, Deadlines, MountStrategy},
     error::{Error, ErrorKind, Result},

@@ -21,6 +21,8 @@ struct Row {
     backend: &'static str,
     /// Whether it runs real programs.
     real: bool,
+    /// Image of cases that name none; the engine's default one without.
+    image: Option<&'static str>,
     /// Program and arguments before this program's own, which then runs the case once more; its
     /// own process without.
     around: &'static [&'static str],
@@ -28,11 +30,15 @@ struct Row {
     attacks: bool,
 }
 
+/// Debian with Python, as `scripts/engines.sh` makes it.
+const DEBIAN: &str = "podkit-test/debian:1";
+
 const ROWS: &[Row] = &[
     Row {
         name: "memory",
         backend: "memory",
         real: false,
+        image: None,
         around: &[],
         attacks: false,
     },
@@ -40,6 +46,7 @@ const ROWS: &[Row] = &[
         name: "embedded",
         backend: "embedded",
         real: true,
+        image: None,
         around: &[],
         attacks: true,
     },
@@ -48,6 +55,7 @@ const ROWS: &[Row] = &[
         name: "embedded-without-cgroups",
         backend: "embedded",
         real: true,
+        image: None,
         around: &[
             "unshare",
             "--mount",
@@ -63,6 +71,7 @@ const ROWS: &[Row] = &[
         name: "embedded-as-user",
         backend: "embedded",
         real: true,
+        image: None,
         around: &[
             "setpriv",
             "--reuid=54321",
@@ -72,6 +81,22 @@ const ROWS: &[Row] = &[
             "HOME=/nonexistent",
         ],
         attacks: false,
+    },
+    Row {
+        name: "docker",
+        backend: "docker",
+        real: true,
+        image: Some(DEBIAN),
+        around: &[],
+        attacks: true,
+    },
+    Row {
+        name: "podman",
+        backend: "podman",
+        real: true,
+        image: Some(DEBIAN),
+        around: &[],
+        attacks: true,
     },
 ];
 
@@ -89,12 +114,16 @@ fn asked_for() -> Vec<String> {
     }
 }
 
-async fn target(name: &str, real: bool, case: &Case, place: &Place) -> Target {
+async fn target(row: &Row, case: &Case, place: &Place) -> Target {
+    let name = row.backend;
     let backend: BackendRef = connect(name, &place.options())
         .await
         .unwrap_or_else(|error| panic!("`{name}` was asked for and is not there: {error:?}"));
-    let target = Target::new(backend, place.path());
-    if !real {
+    let mut target = Target::new(backend, place.path());
+    if let Some(image) = row.image {
+        target = target.with_image(image);
+    }
+    if !row.real {
         return target.simulated();
     }
     if case.needs != Needs::Attacks {
@@ -108,7 +137,7 @@ async fn target(name: &str, real: bool, case: &Case, place: &Place) -> Target {
 fn run(row: &Row, case: &'static Case) {
     let place = Place::new();
     block_on(async {
-        let target = target(row.backend, row.real, case, &place).await;
+        let target = target(row, case, &place).await;
         case.run(target).await;
     });
     place.assert_empty();

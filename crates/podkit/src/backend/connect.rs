@@ -6,7 +6,7 @@ use super::{BackendRef, memory::MemoryBackend};
 use crate::error::{Error, Result};
 
 /// What [`connect`] knows by name.
-pub const NAMES: &[&str] = &["auto", "embedded", "memory"];
+pub const NAMES: &[&str] = &["auto", "embedded", "docker", "podman", "memory"];
 
 /// Where an engine keeps what it keeps.
 ///
@@ -26,6 +26,9 @@ pub struct ConnectOptions {
     pub xdg_data_home: Option<PathBuf>,
     /// Where the user's programs keep sockets; `/run/user/<uid>` without.
     pub xdg_runtime_dir: Option<PathBuf>,
+    /// Where Docker and Podman are.
+    #[cfg(feature = "docker")]
+    pub docker: super::docker::DockerOptions,
 }
 
 impl ConnectOptions {
@@ -42,14 +45,38 @@ impl ConnectOptions {
     }
 }
 
-/// Connects to an engine by its name: `auto` is the embedded engine on Linux.
+/// The directory for sockets that the options mean.
+#[cfg(feature = "docker")]
+pub(super) fn run_dir(options: &ConnectOptions) -> Option<PathBuf> {
+    if let Some(named) = &options.run_dir {
+        return Some(named.clone());
+    }
+    if let Some(state) = &options.state_dir {
+        return Some(state.join("run"));
+    }
+    let uid = rustix::process::geteuid();
+    if uid.is_root() {
+        return Some(PathBuf::from("/run/podkit"));
+    }
+    let runtime_dir = options.xdg_runtime_dir.clone();
+    let runtime_dir =
+        runtime_dir.unwrap_or_else(|| Path::new("/run/user").join(uid.as_raw().to_string()));
+    runtime_dir.is_dir().then(|| runtime_dir.join("podkit"))
+}
+
+/// Connects to an engine by its name or its URL: `auto` is the embedded engine on Linux, and Docker
+/// elsewhere.
 ///
 /// # Errors
 /// `InvalidInput` for a name that is not known; `Unavailable` when the engine is not there; never
 /// another engine than the one that was named.
 pub async fn connect(name: &str, options: &ConnectOptions) -> Result<BackendRef> {
     match name {
-        "auto" | "embedded" => embedded(options).await,
+        "auto" if cfg!(target_os = "linux") => embedded(options).await,
+        "embedded" => embedded(options).await,
+        "auto" | "docker" => docker(options).await,
+        "podman" => podman(options).await,
+        url if url.contains("://") => engine_at(url, options).await,
         "memory" => Ok(MemoryBackend::shared()),
         _ => Err(Error::invalid_input(format!("there is no engine `{name}`"))
             .with_hint(format!("name one of these: {}", NAMES.join(", ")))),
@@ -73,6 +100,48 @@ async fn embedded(_: &ConnectOptions) -> Result<BackendRef> {
     )
 }
 
+#[cfg(feature = "docker")]
+async fn docker(options: &ConnectOptions) -> Result<BackendRef> {
+    super::docker::DockerBackend::docker(options).await
+}
+
+#[cfg(feature = "docker")]
+async fn podman(options: &ConnectOptions) -> Result<BackendRef> {
+    super::docker::DockerBackend::podman(options).await
+}
+
+#[cfg(feature = "docker")]
+async fn engine_at(url: &str, options: &ConnectOptions) -> Result<BackendRef> {
+    super::docker::DockerBackend::at(url, options).await
+}
+
+#[cfg(not(feature = "docker"))]
+use no_docker::{docker, engine_at, podman};
+
+#[cfg(not(feature = "docker"))]
+#[expect(
+    clippy::unused_async,
+    reason = "the same shape with and without the engine"
+)]
+mod no_docker {
+    use super::{BackendRef, ConnectOptions, Error, Result};
+
+    pub(super) async fn docker(_: &ConnectOptions) -> Result<BackendRef> {
+        Err(
+            Error::unsupported("this podkit was built without Docker and Podman")
+                .with_hint("build it with the feature `docker`"),
+        )
+    }
+
+    pub(super) async fn podman(options: &ConnectOptions) -> Result<BackendRef> {
+        docker(options).await
+    }
+
+    pub(super) async fn engine_at(_: &str, options: &ConnectOptions) -> Result<BackendRef> {
+        docker(options).await
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -87,7 +156,7 @@ mod tests {
         assert!(
             error
                 .hint()
-                .is_some_and(|hint| hint.contains("embedded, memory")),
+                .is_some_and(|hint| hint.contains("embedded, docker")),
             "{error:?}"
         );
     }

@@ -13,12 +13,16 @@ use async_trait::async_trait;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::{
-    config::{Image, Isolation, Mount, Network},
+    config::{
+        Device, Gpus, Image, Isolation, Mount, Network, Port, PublishedPort, PullPolicy, Ulimit,
+    },
     error::Result,
     id::ContainerId,
 };
 
 pub mod connect;
+#[cfg(feature = "docker")]
+pub mod docker;
 #[cfg(all(feature = "embedded", target_os = "linux"))]
 pub mod embedded;
 pub mod memory;
@@ -168,6 +172,22 @@ pub struct Capabilities {
     pub outbound: bool,
     /// Whether named networks exist.
     pub named_networks: bool,
+    /// Whether the host can offer a container's ports.
+    pub ports: bool,
+    /// Whether name servers can be chosen.
+    pub dns: bool,
+    /// Whether limits of single processes can be set.
+    pub ulimits: bool,
+    /// Whether devices and graphics processors can be shown.
+    pub devices: bool,
+    /// Names of the runtimes to choose among; none where there is no choice.
+    pub runtimes: Vec<String>,
+    /// Whether an image's platform can be chosen.
+    pub platforms: bool,
+    /// Whether a container can go as soon as it stops.
+    pub auto_remove: bool,
+    /// Whether what is bound is `nosuid` and `nodev` in the container.
+    pub bind_flags: bool,
     /// Whether a stopped container keeps its files.
     pub stop_keeps_files: bool,
     /// Whether containers live on when the client's service is stopped.
@@ -202,6 +222,12 @@ pub struct ContainerSpec {
     pub mounts: Vec<Mount>,
     /// Network.
     pub network: Network,
+    /// Further names of the container's on its named networks.
+    pub aliases: Vec<String>,
+    /// Ports that the host offers.
+    pub ports: Vec<Port>,
+    /// Name servers; the engine's choice when empty.
+    pub dns: Vec<IpAddr>,
     /// Host name.
     pub hostname: String,
     /// Further names and addresses of `/etc/hosts`.
@@ -212,6 +238,20 @@ pub struct ContainerSpec {
     pub limits: Limits,
     /// Size of `/dev/shm` in bytes.
     pub shm_bytes: u64,
+    /// Limits of each process, by name.
+    pub ulimits: BTreeMap<String, Ulimit>,
+    /// Devices of the host's.
+    pub devices: Vec<Device>,
+    /// Graphics processors.
+    pub gpus: Option<Gpus>,
+    /// The engine's runtime; `None` for its default one.
+    pub runtime: Option<String>,
+    /// Platform of the image; `None` for the engine's own.
+    pub platform: Option<String>,
+    /// When the image is fetched.
+    pub pull: PullPolicy,
+    /// Whether the container goes as soon as it stops.
+    pub auto_remove: bool,
     /// Whether the root file system is read-only.
     pub read_only_root: bool,
     /// Capabilities that commands may hold, as `CHOWN`.
@@ -255,7 +295,12 @@ pub enum MainCommand {
         command: Option<Vec<String>>,
     },
     /// What the image says.
-    ImageDefaults,
+    ImageDefaults {
+        /// User of the image's program; the image's without.
+        user: Option<String>,
+        /// Its working directory, absolute; the image's without.
+        cwd: Option<String>,
+    },
 }
 
 /// Limits of a container's workload.
@@ -365,6 +410,8 @@ pub struct ContainerInfo {
     pub pid: Option<u32>,
     /// Isolation that this container has, where the engine says.
     pub isolation: Option<Isolation>,
+    /// Ports that the host offers, while it runs.
+    pub ports: Vec<PublishedPort>,
 }
 
 /// Shows names, never environment values.

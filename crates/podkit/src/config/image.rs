@@ -65,3 +65,35 @@ impl fmt::Display for Image {
         }
     }
 }
+
+/// When an image is fetched from its registry.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum PullPolicy {
+    /// When the engine does not have it.
+    #[default]
+    Missing,
+    /// Before every container that is made.
+    Always,
+    /// Never: an image that the engine does not have is an error.
+    Never,
+}
+
+impl PullPolicy {
+    /// Parses `missing`, `always` or `never`.
+    ///
+    /// # Errors
+    /// `InvalidInput`.
+    pub fn parse(text: &str) -> Result<Self> {
+        match text {
+            "missing" => Ok(Self::Missing),
+            "always" => Ok(Self::Always),
+            "never" => Ok(Self::Never),
+            _ => Err(
+                Error::invalid_input(format!("{text:?} is not a pull policy"))
+                    .with_hint("write `missing`, `always` or `never`"),
+            ),
+        }
+    }
+}

@@ -1,17 +1,21 @@
 //! What a session's container should be like: the caller's wish. Plain data and its parsing.
 
 mod amount;
+mod device;
 mod image;
 mod mount;
+mod port;
 
-use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, fmt, net::IpAddr, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
 pub use self::{
     amount::{Bytes, Limit, parse_bytes, parse_duration},
-    image::Image,
+    device::{Device, Gpus, Ulimit},
+    image::{Image, PullPolicy},
     mount::{Mount, MountSource},
+    port::{HostPort, Port, Protocol, PublishedPort},
 };
 use crate::error::{Error, Result};
 
@@ -193,6 +197,12 @@ pub struct SessionSpec {
     pub mounts: Vec<Mount>,
     /// Network; [`Network::Default`] without.
     pub network: Option<Network>,
+    /// Further names of the container's on its named networks.
+    pub aliases: Vec<String>,
+    /// Ports that the host offers.
+    pub ports: Vec<Port>,
+    /// Addresses of name servers; the engine's choice without.
+    pub dns: Vec<IpAddr>,
     /// Host name; the container's name without.
     pub hostname: Option<String>,
     /// Further lines of `/etc/hosts`: name to address.
@@ -201,6 +211,20 @@ pub struct SessionSpec {
     pub labels: BTreeMap<String, String>,
     /// Makes the root file system read-only.
     pub read_only_root: Option<bool>,
+    /// Limits of each process, by their names in getrlimit(2): `nofile`.
+    pub ulimits: BTreeMap<String, Ulimit>,
+    /// Devices of the host's.
+    pub devices: Vec<Device>,
+    /// Graphics processors; none without.
+    pub gpus: Option<Gpus>,
+    /// The engine's runtime, as `runsc` or `kata`; its default one without.
+    pub runtime: Option<String>,
+    /// Platform of the image, as `linux/amd64`; the engine's own without.
+    pub platform: Option<String>,
+    /// When the image is fetched; when it is missing without.
+    pub pull: Option<PullPolicy>,
+    /// Whether the engine removes the container as soon as it stops.
+    pub auto_remove: Option<bool>,
     /// Hardening other than the default.
     pub security: Security,
     /// Lasting workspace, mounted at `/workspace`; without it `/workspace` lives and goes with
@@ -275,6 +299,24 @@ impl SessionSpec {
         mount: Mount => |this, mount| this.mounts.push(mount);
         /// Sets [`network`](Self::network).
         network: Network => |this, network| this.network = Some(network);
+        /// Adds to [`aliases`](Self::aliases).
+        alias: impl Into<String> => |this, name| this.aliases.push(name.into());
+        /// Adds to [`ports`](Self::ports).
+        port: impl Into<Port> => |this, port| this.ports.push(port.into());
+        /// Adds to [`dns`](Self::dns).
+        dns: IpAddr => |this, address| this.dns.push(address);
+        /// Adds to [`devices`](Self::devices).
+        device: Device => |this, device| this.devices.push(device);
+        /// Sets [`gpus`](Self::gpus).
+        gpus: Gpus => |this, gpus| this.gpus = Some(gpus);
+        /// Sets [`runtime`](Self::runtime).
+        runtime: impl Into<String> => |this, name| this.runtime = Some(name.into());
+        /// Sets [`platform`](Self::platform).
+        platform: impl Into<String> => |this, name| this.platform = Some(name.into());
+        /// Sets [`pull`](Self::pull).
+        pull: PullPolicy => |this, policy| this.pull = Some(policy);
+        /// Sets [`auto_remove`](Self::auto_remove).
+        auto_remove: bool => |this, on| this.auto_remove = Some(on);
         /// Sets [`hostname`](Self::hostname).
         hostname: impl Into<String> => |this, name| this.hostname = Some(name.into());
         /// Sets [`read_only_root`](Self::read_only_root).
@@ -311,6 +353,13 @@ impl SessionSpec {
     #[must_use]
     pub fn host(mut self, name: impl Into<String>, address: impl Into<String>) -> Self {
         self.hosts.insert(name.into(), address.into());
+        self
+    }
+
+    /// Adds to [`ulimits`](Self::ulimits).
+    #[must_use]
+    pub fn ulimit(mut self, name: impl Into<String>, limit: Ulimit) -> Self {
+        self.ulimits.insert(name.into(), limit);
         self
     }
 

@@ -93,6 +93,9 @@ pub struct Attack {
     /// Whether kernels may be built without what it attacks; then the control run fails with
     /// `ENOSYS` or `ENOENT`.
     pub optional: bool,
+    /// Whether it aims at files of the host's that the image `host` shows. Another image has files
+    /// of its own there, which are the container's.
+    pub aims_at_host_image: bool,
 }
 
 type Words = &'static [&'static str];
@@ -104,6 +107,7 @@ const fn attack(about: &'static str, argv: Words, refused_with: Words) -> Attack
         control: Control::Host,
         refused_with,
         optional: false,
+        aims_at_host_image: false,
     }
 }
 
@@ -115,6 +119,11 @@ impl Attack {
 
     const fn on_terminal(mut self) -> Self {
         self.control = Control::Terminal;
+        self
+    }
+
+    const fn at_host_image(mut self) -> Self {
+        self.aims_at_host_image = true;
         self
     }
 
@@ -328,7 +337,8 @@ pub const ATTACKS: &[Attack] = &[
         "read the shadow file",
         &["reach", "read_file", "/etc/shadow"],
         NOT_READABLE,
-    ),
+    )
+    .at_host_image(),
     attack(
         "read a host file",
         &["reach", "read_file", "{marker}"],
@@ -380,5 +390,6 @@ pub const ATTACKS: &[Attack] = &[
         "write to /usr",
         &["reach", "open_for_writing", "/usr/bin/env"],
         &["EROFS", "EACCES"],
-    ),
+    )
+    .at_host_image(),
 ];

@@ -38,7 +38,7 @@ impl Lab {
         let prefix = Prefix::new(format!("t{:x}-{number:x}", std::process::id())).unwrap();
         let directory = target.directory.join(format!("{case}-{prefix}"));
         std::fs::create_dir_all(&directory).unwrap();
-        let podkit = podkit_on(Arc::clone(&target.backend), &prefix).await;
+        let podkit = podkit_on(target, &prefix).await;
         Self(Arc::new(Inner {
             target: target.clone(),
             podkit,
@@ -55,7 +55,7 @@ impl Lab {
     /// Another podkit with the same prefix on the same engine, which knows nothing of the first:
     /// what another process would have.
     pub(super) async fn stranger(&self) -> Podkit {
-        podkit_on(self.backend(), &self.0.prefix).await
+        podkit_on(&self.0.target, &self.0.prefix).await
     }
 
     /// A podkit of the same prefix, on a backend around the target's, with its own deadlines.
@@ -63,6 +63,7 @@ impl Lab {
         Podkit::builder()
             .engine(backend)
             .prefix(self.0.prefix.clone())
+            .default_spec(self.0.target.default_spec())
             .deadlines(deadlines)
             .build()
             .await
@@ -75,6 +76,11 @@ impl Lab {
 
     pub(super) fn prefix(&self) -> &Prefix {
         &self.0.prefix
+    }
+
+    /// What a session here is like that says nothing else.
+    pub(super) fn default_spec(&self) -> SessionSpec {
+        self.0.target.default_spec()
     }
 
     /// Whether real programs run.
@@ -130,10 +136,11 @@ impl Lab {
     }
 }
 
-async fn podkit_on(backend: BackendRef, prefix: &Prefix) -> Podkit {
+async fn podkit_on(target: &Target, prefix: &Prefix) -> Podkit {
     Podkit::builder()
-        .engine(backend)
+        .engine(Arc::clone(&target.backend))
         .prefix(prefix.clone())
+        .default_spec(target.default_spec())
         .build()
         .await
         .unwrap()

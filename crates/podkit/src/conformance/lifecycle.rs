@@ -11,7 +11,7 @@ use super::{
     table,
 };
 use crate::{
-    ContainerId, ContainerManager, ErrorKind, SessionSpec,
+    ContainerId, ContainerManager, ErrorKind,
     backend::{ContainerInfo, ContainerSpec, ContainerState, StopCause},
     container::ContainerRequest,
 };
@@ -34,7 +34,7 @@ const GRACE: Duration = Duration::from_millis(100);
 
 fn spec(lab: &Lab, name: &str) -> ContainerSpec {
     let name = ContainerId::new(format!("{}-{name}", lab.prefix())).unwrap();
-    let mut request = ContainerRequest::new(name, SessionSpec::new().env("SECRET", "value"));
+    let mut request = ContainerRequest::new(name, lab.default_spec().env("SECRET", "value"));
     request.labels = labels(lab);
     ContainerManager::new(lab.backend())
         .resolve(&request)

@@ -55,7 +55,7 @@ pub use self::{
     fault_backend::{Fault, FaultBackend, Method},
     stage::{Stage, Victim},
 };
-use crate::backend::BackendRef;
+use crate::{backend::BackendRef, config::SessionSpec};
 
 /// A backend to test, and what the cases need beside it.
 #[derive(Clone, Debug)]
@@ -63,6 +63,7 @@ pub struct Target {
     backend: BackendRef,
     directory: PathBuf,
     programs: Option<PathBuf>,
+    image: Option<String>,
     real: bool,
 }
 
@@ -74,6 +75,7 @@ impl Target {
             backend,
             directory: directory.into(),
             programs: None,
+            image: None,
             real: true,
         }
     }
@@ -84,6 +86,22 @@ impl Target {
     pub fn simulated(mut self) -> Self {
         self.real = false;
         self
+    }
+
+    /// Says which image cases work in that name none: one with a shell and the ordinary programs of
+    /// a Debian. The engine's default one without.
+    #[must_use]
+    pub fn with_image(mut self, image: impl Into<String>) -> Self {
+        self.image = Some(image.into());
+        self
+    }
+
+    /// What cases begin with that say nothing else.
+    pub(crate) fn default_spec(&self) -> SessionSpec {
+        SessionSpec {
+            image: self.image.clone(),
+            ..SessionSpec::new()
+        }
     }
 
     /// Says where the built attack [`PROGRAMS`] are; the isolation cases need them.

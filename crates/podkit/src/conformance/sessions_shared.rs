@@ -53,6 +53,7 @@ async fn session_of_another_prefix_is_untouched(lab: Lab) {
     let other = Podkit::builder()
         .engine(lab.backend())
         .prefix(prefix)
+        .default_spec(lab.default_spec())
         .build()
         .await
         .unwrap();
@@ -76,7 +77,8 @@ async fn session_of_another_prefix_is_untouched(lab: Lab) {
 }
 
 async fn session_is_restored_by_another_manager(lab: Lab) {
-    let spec = SessionSpec::new()
+    let spec = lab
+        .default_spec()
         .env("A", "1")
         .hostname("box")
         .label("team", "blue")
@@ -140,7 +142,7 @@ async fn session_with_tampered_labels_is_not_adopted(lab: Lab) {
     let victim = key("a");
     let name = crate::ContainerId::new(victim.container_name(lab.prefix())).unwrap();
     let containers = crate::ContainerManager::new(lab.backend());
-    let request = crate::container::ContainerRequest::new(name.clone(), SessionSpec::new());
+    let request = crate::container::ContainerRequest::new(name.clone(), lab.default_spec());
     let spec = containers.resolve(&request).unwrap();
     containers.create(&spec).await.unwrap();
     let opened = lab.podkit().open(&victim).await;

@@ -96,13 +96,14 @@ impl ContainerManager {
         self.ask("ask the agent", &info.id, client.status()).await
     }
 
-    /// Ends every exec with `SessionClosed` and everything else at once, through the agent.
+    /// Ends every exec with `SessionClosed` and everything else, at once or after `grace`, through
+    /// the agent.
     ///
     /// # Errors
     /// As [`client`](Self::client).
-    pub(crate) async fn end(&self, info: &ContainerInfo) -> Result<()> {
+    pub(crate) async fn end(&self, info: &ContainerInfo, grace: Duration) -> Result<()> {
         let client = self.client(&info.id, Some(info)).await?;
-        self.ask("end the container", &info.id, client.stop(Duration::ZERO))
+        self.ask("end the container", &info.id, client.stop(grace))
             .await
     }
 

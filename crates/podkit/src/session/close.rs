@@ -72,14 +72,21 @@ impl SessionManager {
     /// Removes a container. Its commands, of whatever client, end with `SessionClosed` first, when
     /// the agent is there to say so.
     pub(super) async fn remove_ours(&self, info: &ContainerInfo) -> Result<()> {
-        if info.state == ContainerState::Running {
-            match tokio::time::timeout(FAREWELL, self.containers().end(info)).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => debug!(%error, "the agent was not told"),
-                Err(_) => debug!("the agent did not answer in time"),
-            }
-        }
+        self.tell_agent(info, Duration::ZERO).await;
         self.containers().remove(&info.id).await
+    }
+
+    /// Has the agent end a container that runs, as far as it answers: it keeps the time better than
+    /// some engines, and says to every client why.
+    async fn tell_agent(&self, info: &ContainerInfo, grace: Duration) {
+        if info.state != ContainerState::Running {
+            return;
+        }
+        match tokio::time::timeout(FAREWELL, self.containers().end(info, grace)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => debug!(%error, "the agent was not told"),
+            Err(_) => debug!("the agent did not answer in time"),
+        }
     }
 
     /// Stops a session's container; its files stay where the engine keeps them.
@@ -96,6 +103,7 @@ impl SessionManager {
             let _gate = slot.gate.lock().await;
             let info = manager.inspect_ours(&slot.key, &slot.name).await?;
             slot.stopped();
+            manager.tell_agent(&info, grace).await;
             match manager.containers().stop(&info.id, grace).await {
                 Err(error) if error.kind() == ErrorKind::ContainerGone => Ok(()),
                 result => result,

@@ -145,6 +145,7 @@ mod tests {
             last_active_at: None,
             pid: None,
             isolation: None,
+            ports: Vec::new(),
         }
     }
 

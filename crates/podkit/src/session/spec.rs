@@ -28,6 +28,11 @@ pub(super) fn merged(base: &SessionSpec, over: &SessionSpec) -> SessionSpec {
         user,
         network,
         hostname,
+        gpus,
+        runtime,
+        platform,
+        pull,
+        auto_remove,
         read_only_root,
         workspace,
         auto_stop,
@@ -41,17 +46,20 @@ pub(super) fn merged(base: &SessionSpec, over: &SessionSpec) -> SessionSpec {
         spec.entrypoint.clone_from(&over.entrypoint);
         spec.command.clone_from(&over.command);
     }
-    if !over.host_paths.is_empty() {
-        spec.host_paths.clone_from(&over.host_paths);
+    macro_rules! lists {
+        ($($field:ident),* $(,)?) => {$(
+            if !over.$field.is_empty() {
+                spec.$field.clone_from(&over.$field);
+            }
+        )*};
     }
-    if !over.mounts.is_empty() {
-        spec.mounts.clone_from(&over.mounts);
-    }
+    lists![host_paths, mounts, aliases, ports, dns, devices];
     if over.security != Security::default() {
         spec.security.clone_from(&over.security);
     }
     spec.env.extend(over.env.clone());
     spec.hosts.extend(over.hosts.clone());
+    spec.ulimits.extend(over.ulimits.clone());
     spec.labels.extend(over.labels.clone());
     spec
 }
@@ -95,7 +103,17 @@ pub(super) fn differences(
         exec_timeout,
         entrypoint,
         command,
+        gpus,
+        runtime,
+        platform,
+        auto_remove,
     ];
+    macro_rules! lists {
+        ($($field:ident),* $(,)?) => {$(
+            compare(stringify!($field), !wish.$field.is_empty(), wish.$field == have.$field);
+        )*};
+    }
+    lists![mounts, host_paths, aliases, ports, dns, devices];
     let default_image = default_image.to_string();
     let image = have.image.as_deref().unwrap_or(&default_image);
     compare(
@@ -155,21 +173,18 @@ pub(super) fn differences(
         wish.security != Security::default(),
         wish.security == have.security,
     );
-    compare(
-        "mounts",
-        !wish.mounts.is_empty(),
-        wish.mounts == have.mounts,
-    );
-    compare(
-        "host_paths",
-        !wish.host_paths.is_empty(),
-        wish.host_paths == have.host_paths,
-    );
     for (name, value) in &wish.env {
         compare(
             &format!("env.{name}"),
             true,
             info.env.get(name) == Some(value),
+        );
+    }
+    for (name, limit) in &wish.ulimits {
+        compare(
+            &format!("ulimits.{name}"),
+            true,
+            have.ulimits.get(name) == Some(limit),
         );
     }
     for (name, address) in &wish.hosts {
@@ -230,6 +245,7 @@ mod tests {
             last_active_at: None,
             pid: None,
             isolation: None,
+            ports: Vec::new(),
         };
         differences(wish, have, &info, &Image::host())
     }

@@ -30,7 +30,8 @@ fn usage() -> ! {
     complain(
         b"usage: podkit-agent init [--auto-stop MS] [--max-lifetime MS] [--born MS] [--user USER]\n\
           \x20                         [--cwd DIR] [--main-user USER] [--main-cwd DIR]\n\
-          \x20                         [--capabilities HEX] [--dial DIR] [-- PROGRAM [ARGUMENT...]]\n\
+          \x20                         [--capabilities HEX] [--filter | --filter-but-set-ids]\n\
+          \x20                         [--dial DIR] [-- PROGRAM [ARGUMENT...]]\n\
           \x20      podkit-agent connect\n       podkit-agent setup\n",
     );
     exit_group(2)

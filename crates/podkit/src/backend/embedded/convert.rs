@@ -30,6 +30,14 @@ pub(super) fn capabilities(facts: &runtime::Facts) -> Capabilities {
         volumes: false,
         outbound: false,
         named_networks: false,
+        ports: false,
+        dns: false,
+        ulimits: false,
+        devices: false,
+        runtimes: Vec::new(),
+        platforms: false,
+        auto_remove: false,
+        bind_flags: true,
         stop_keeps_files: facts.lasting_root,
         outlives_client: facts.outlives_client,
         tree_kill: if facts.kernel_tree_kill {
@@ -101,7 +109,7 @@ fn rootfs(spec: &ContainerSpec) -> Result<runtime::Rootfs> {
 /// Local images say nothing of what they run, so only the caller's words count.
 fn main(main: &MainCommand) -> Option<Vec<String>> {
     match main {
-        MainCommand::None | MainCommand::ImageDefaults => None,
+        MainCommand::None | MainCommand::ImageDefaults { .. } => None,
         MainCommand::Command {
             entrypoint,
             command,
@@ -188,6 +196,7 @@ pub(super) fn info(info: runtime::ContainerInfo) -> Result<ContainerInfo> {
         last_active_at: info.last_active_at,
         pid: info.pid,
         isolation: info.isolation.and_then(from_isolation),
+        ports: Vec::new(),
     })
 }
 

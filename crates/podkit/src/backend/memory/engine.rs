@@ -83,6 +83,7 @@ impl Container {
                 .or(facts.last_active_at),
             pid: None,
             isolation: None,
+            ports: Vec::new(),
         }
     }
 

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+mod engine;
 mod mounts;
 
 use super::{paths, security};
@@ -80,6 +81,7 @@ pub fn resolve(request: &ContainerRequest, capabilities: &Capabilities) -> Resul
         check_env(name, value)?;
     }
     let main = main_command(spec)?;
+    engine::check(spec, capabilities)?;
     Ok(ContainerSpec {
         name: request.name.clone(),
         labels: labels(request)?,
@@ -90,8 +92,18 @@ pub fn resolve(request: &ContainerRequest, capabilities: &Capabilities) -> Resul
         user: user(spec)?,
         mounts,
         network: network(spec, capabilities)?,
+        aliases: spec.aliases.clone(),
+        ports: spec.ports.clone(),
+        dns: spec.dns.clone(),
         hostname: hostname(spec, &request.name)?,
         hosts: hosts(spec)?,
+        ulimits: spec.ulimits.clone(),
+        devices: spec.devices.clone(),
+        gpus: spec.gpus.clone(),
+        runtime: spec.runtime.clone(),
+        platform: spec.platform.clone(),
+        pull: spec.pull.unwrap_or_default(),
+        auto_remove: spec.auto_remove.unwrap_or(false),
         limits,
         shm_bytes,
         read_only_root: spec.read_only_root.unwrap_or(false),
@@ -256,7 +268,10 @@ fn main_command(spec: &SessionSpec) -> Result<MainCommand> {
                 "`image_defaults` excludes `entrypoint` and `command`",
             ));
         }
-        return Ok(MainCommand::ImageDefaults);
+        return Ok(MainCommand::ImageDefaults {
+            user: spec.user.as_ref().map(|_| user(spec)).transpose()?,
+            cwd: spec.cwd.as_ref().map(|_| cwd(spec)).transpose()?,
+        });
     }
     let all = spec.entrypoint.iter().chain(&spec.command).flatten();
     if all.into_iter().any(|word| word.contains('\0')) {

@@ -15,7 +15,10 @@ use crate::{
 };
 
 /// Parts of the container's file system that are not the caller's to mount on.
-const RESERVED_TARGETS: &[&str] = &["/proc", "/sys", "/.podkit"];
+const RESERVED_TARGETS: &[&str] = &["/proc", "/sys", "/.podkit", "/.podkit-link"];
+
+/// Volumes whose names begin with this hold the agent.
+const RESERVED_VOLUMES: &str = "podkit-agent-";
 
 /// All mounts with normalized targets and sizes, and the size of `/dev/shm`.
 pub(super) fn mounts(
@@ -52,6 +55,11 @@ pub(super) fn mounts(
                 need(capabilities.volumes, true, "mounts (volume)")?;
                 ContainerId::new(name.clone())
                     .map_err(|_| Error::invalid_input(format!("{name:?} is not a volume name")))?;
+                if name.starts_with(RESERVED_VOLUMES) {
+                    return Err(Error::invalid_input(format!(
+                        "the volume `{name}` is podkit's own: it holds the agent of every container"
+                    )));
+                }
             }
             MountSource::Tmpfs { .. } => {}
         }

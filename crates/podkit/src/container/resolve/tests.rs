@@ -20,6 +20,18 @@ fn able(all: bool) -> Capabilities {
         volumes: all,
         outbound: all,
         named_networks: all,
+        ports: all,
+        dns: all,
+        ulimits: all,
+        devices: all,
+        runtimes: if all {
+            vec!["runc".to_owned()]
+        } else {
+            Vec::new()
+        },
+        platforms: all,
+        auto_remove: all,
+        bind_flags: all,
         stop_keeps_files: all,
         outlives_client: all,
         tree_kill: TreeKill::Kernel,

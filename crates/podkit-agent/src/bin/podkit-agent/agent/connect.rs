@@ -14,7 +14,7 @@ use rustix::{
     process::{DumpableBehavior, set_dumpable_behavior},
 };
 
-use super::init::SOCKET;
+use super::init::socket_name;
 use crate::sys::{
     container::exit_group,
     serve::{block_signals, peer, standard},
@@ -36,7 +36,10 @@ pub(crate) fn run() -> ! {
         None,
     )
     .and_then(|socket| {
-        connect(&socket, &SocketAddrUnix::new_abstract_name(SOCKET)?)?;
+        connect(
+            &socket,
+            &SocketAddrUnix::new_abstract_name(&socket_name()?)?,
+        )?;
         // Where the network is the host's, anybody there may have taken the name.
         match peer(socket.as_fd()) {
             Ok(peer) if peer.pid == 1 => Ok(socket),

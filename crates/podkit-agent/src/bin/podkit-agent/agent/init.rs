@@ -10,11 +10,14 @@
 use alloc::vec::Vec;
 use core::ffi::CStr;
 
-use podkit_agent::Clocks;
+use podkit_agent::{
+    Clocks,
+    seccomp::{Passes, filter},
+};
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     fd::OwnedFd,
-    fs::{CWD, Mode, OFlags, openat},
+    fs::{CWD, Mode, OFlags, openat, readlink},
     io::fcntl_dupfd_cloexec,
     net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with},
     process::{PidfdFlags, getcwd, geteuid, pidfd_open},
@@ -30,8 +33,9 @@ use crate::sys::{
     start::Start,
 };
 
-/// Name of the socket inside the container, which is no file: every image has room for it.
-pub(super) const SOCKET: &[u8] = b"podkit-agent";
+/// Begins the name of the socket inside the container, which is no file: every image has room for
+/// it.
+const SOCKET: &[u8] = b"podkit-agent-";
 
 /// Connections that wait to be let in.
 const BACKLOG: i32 = 64;
@@ -74,7 +78,7 @@ pub(crate) fn run(start: Start) -> ! {
         main_cwd: options.main_cwd,
         capabilities: options.capabilities,
         boot_token,
-        exec_filter: Vec::new(),
+        exec_filter: options.filter.map(filter).unwrap_or_default(),
         listener: Some(Listener {
             socket,
             inside: true,
@@ -129,6 +133,7 @@ struct Options {
     main_cwd: Vec<u8>,
     capabilities: Option<u64>,
     dial: Option<Vec<u8>>,
+    filter: Option<Passes>,
 }
 
 impl Options {
@@ -154,6 +159,13 @@ impl Options {
                 b"--main-user" => options.main_user = next()?.to_vec(),
                 b"--main-cwd" => options.main_cwd = next()?.to_vec(),
                 b"--dial" => options.dial = Some(next()?.to_vec()),
+                b"--filter" => options.filter = Some(Passes::default()),
+                b"--filter-but-set-ids" => {
+                    options.filter = Some(Passes {
+                        set_ids: true,
+                        ..Passes::default()
+                    });
+                }
                 b"--capabilities" => {
                     let text = core::str::from_utf8(next()?).ok()?;
                     options.capabilities = Some(u64::from_str_radix(text, 16).ok()?);
@@ -186,10 +198,22 @@ fn token() -> Option<[u8; 16]> {
     (count == token.len()).then_some(token)
 }
 
+/// The name of the socket. Containers that share a network share these names, so the number of the
+/// pid namespace is in it.
+pub(super) fn socket_name() -> rustix::io::Result<Vec<u8>> {
+    // `pid:[4026531836]`
+    let link = readlink("/proc/self/ns/pid", Vec::new())?;
+    let digits = link.to_bytes().iter().filter(|byte| byte.is_ascii_digit());
+    Ok(SOCKET.iter().chain(digits).copied().collect())
+}
+
 fn inner_socket() -> rustix::io::Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-    bind(&socket, &SocketAddrUnix::new_abstract_name(SOCKET)?)?;
+    bind(
+        &socket,
+        &SocketAddrUnix::new_abstract_name(&socket_name()?)?,
+    )?;
     listen(&socket, BACKLOG)?;
     Ok(socket)
 }

@@ -3,6 +3,8 @@
 //! The kernel runs a filter for each of some 460 calls when it is loaded. A linear program with
 //! one comparison per call takes 0.57 ms for that, a tree 0.07 ms.
 
+use alloc::vec::Vec;
+
 /// `struct sock_filter`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Instruction {

@@ -3,6 +3,8 @@
 mod tables;
 mod tree;
 
+use alloc::{vec, vec::Vec};
+
 use tables::{ALLOWED, HIGHEST, NONE};
 use tree::{Instruction, Segment, build, done, encode, if_any_bit, if_equal, load, unless_equal};
 
@@ -58,22 +60,24 @@ impl Architecture {
 
 /// What a filter lets pass, beyond what all do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Passes {
+pub struct Passes {
     /// `clone3`, where commands have a filter of their own, because the agent needs it.
-    pub(crate) clone3: bool,
+    pub clone3: bool,
     /// Files with set-id bits. In a directory of the host's such a file would give the rights of
     /// its owner to every user of the host, whoever made it.
-    pub(crate) set_ids: bool,
+    pub set_ids: bool,
 }
 
 /// The filter of everything in a container, its agent too.
-pub(crate) fn filter(passes: Passes) -> Vec<u8> {
+#[must_use]
+pub fn filter(passes: Passes) -> Vec<u8> {
     encode(&program(Architecture::NATIVE, passes))
 }
 
 /// The further filter of every command: flags of `clone3` are behind a pointer, which no filter
 /// can follow, so it does not exist and libraries use `clone`.
-pub(crate) fn command_filter() -> Vec<u8> {
+#[must_use]
+pub fn command_filter() -> Vec<u8> {
     encode(&command_program(Architecture::NATIVE))
 }
 

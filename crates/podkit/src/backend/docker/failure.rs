@@ -1,0 +1,182 @@
+//! An engine's refusals in podkit's words.
+
+use bollard::errors::Error as EngineError;
+
+use crate::error::{Error, ErrorKind};
+
+/// Longest part of an engine's own text that is shown, in characters.
+const MAX_TEXT: usize = 500;
+
+/// The status and the text of a refusal.
+pub(super) fn refusal(error: &EngineError) -> Option<(u16, &str)> {
+    match error {
+        EngineError::DockerResponseServerError {
+            status_code,
+            message,
+        } => Some((*status_code, message)),
+        _ => None,
+    }
+}
+
+/// Whether the engine says that what was named is not there.
+pub(super) fn is_missing(error: &EngineError) -> bool {
+    matches!(refusal(error), Some((404, _)))
+}
+
+/// Whether a text of the engine's contains one of these.
+pub(super) fn says(error: &EngineError, words: &[&str]) -> bool {
+    let Some((_, text)) = refusal(error) else {
+        return false;
+    };
+    let text = text.to_lowercase();
+    words.iter().any(|word| text.contains(word))
+}
+
+/// A refusal, or a failure to reach the engine.
+pub(super) fn error(error: EngineError) -> Error {
+    let (kind, message) = match &error {
+        EngineError::DockerResponseServerError {
+            status_code,
+            message,
+        } => (
+            kind(*status_code, message),
+            format!("the engine says: {}", shown(message)),
+        ),
+        EngineError::RequestTimeoutError => (
+            ErrorKind::TimedOut,
+            "the engine did not answer in time".to_owned(),
+        ),
+        EngineError::JsonDataError { .. }
+        | EngineError::JsonSerdeError { .. }
+        | EngineError::StrParseError { .. } => (
+            ErrorKind::Unexpected,
+            format!("the engine's answer cannot be understood: {error}"),
+        ),
+        EngineError::DockerStreamError { error } => (
+            ErrorKind::Unexpected,
+            format!("the engine says: {}", shown(error)),
+        ),
+        EngineError::IOError { err } if err.kind() == std::io::ErrorKind::PermissionDenied => (
+            ErrorKind::PermissionDenied,
+            format!("the engine's socket may not be used: {err}"),
+        ),
+        _ => (
+            ErrorKind::Unavailable,
+            format!("the engine cannot be reached: {}", deepest(&error)),
+        ),
+    };
+    Error::new(kind, message).with_source(error)
+}
+
+/// The text of the innermost cause: the outer ones say only that something failed.
+fn deepest(error: &EngineError) -> String {
+    let mut at: &dyn std::error::Error = error;
+    while let Some(next) = at.source() {
+        at = next;
+    }
+    shown(&at.to_string())
+}
+
+fn kind(status: u16, text: &str) -> ErrorKind {
+    let text = text.to_lowercase();
+    let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
+    if says(&[
+        "no space left",
+        "quota exceeded",
+        "too many open files",
+        "cannot allocate memory",
+    ]) {
+        return ErrorKind::LimitExceeded;
+    }
+    if says(&["is already in use by", "name is in use", "already exists"]) && !says(&["port"]) {
+        return ErrorKind::AlreadyExists;
+    }
+    if says(&[
+        "port is already allocated",
+        "address already in use",
+        "address is already in use",
+    ]) {
+        return ErrorKind::Conflict;
+    }
+    if says(&[
+        "is not running",
+        "container state improper",
+        "can only create exec sessions",
+    ]) {
+        return ErrorKind::ContainerGone;
+    }
+    match status {
+        400 => ErrorKind::InvalidInput,
+        401 | 403 => ErrorKind::PermissionDenied,
+        404 => ErrorKind::NotFound,
+        409 => ErrorKind::Conflict,
+        501 => ErrorKind::Unsupported,
+        502..=504 => ErrorKind::Unavailable,
+        _ => ErrorKind::Unexpected,
+    }
+}
+
+/// A text of the engine's on one line, without what could move a terminal's cursor.
+pub(super) fn shown(text: &str) -> String {
+    let line = text.trim().trim_end_matches('.').replace('\n', "; ");
+    let mut shown: String = line
+        .chars()
+        .filter(|c| !c.is_control())
+        .take(MAX_TEXT)
+        .collect();
+    if line.chars().count() > MAX_TEXT {
+        shown.push('…');
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(status_code: u16, message: &str) -> Error {
+        error(EngineError::DockerResponseServerError {
+            status_code,
+            message: message.to_owned(),
+        })
+    }
+
+    #[test]
+    fn refusals_have_the_kind_that_their_text_means() {
+        let table = [
+            (
+                409,
+                "Conflict. The container name \"/x\" is already in use by container \"y\".",
+                ErrorKind::AlreadyExists,
+            ),
+            (
+                500,
+                "driver failed: Bind for 127.0.0.1:80 failed: port is already allocated",
+                ErrorKind::Conflict,
+            ),
+            (409, "Container x is not running", ErrorKind::ContainerGone),
+            (404, "No such container: x", ErrorKind::NotFound),
+            (400, "invalid mount config", ErrorKind::InvalidInput),
+            (
+                500,
+                "write /x: no space left on device",
+                ErrorKind::LimitExceeded,
+            ),
+            (500, "what", ErrorKind::Unexpected),
+        ];
+        for (status, text, kind) in table {
+            assert_eq!(of(status, text).kind(), kind, "{text}");
+        }
+    }
+
+    #[test]
+    fn refusals_show_one_short_harmless_line() {
+        let error = of(500, &format!("a\u{1b}[2J\nb.{}", "x".repeat(2000)));
+        let message = error.message();
+        assert!(
+            message.starts_with("the engine says: a[2J; b."),
+            "{message}"
+        );
+        assert!(message.chars().count() < 600 && !message.contains('\u{1b}'));
+    }
+}

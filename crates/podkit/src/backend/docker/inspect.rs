@@ -1,0 +1,205 @@
+//! What an engine says of a container, in podkit's words. Pure functions.
+
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
+    time::{Duration, SystemTime},
+};
+
+use bollard::models::{
+    ContainerInspectResponse, ContainerStateStatusEnum as Status, NetworkSettings,
+};
+use podkit_agent::{ExitCause, StopReason, exit_cause};
+
+use super::link;
+use crate::{
+    backend::{ContainerInfo, ContainerState, StopCause},
+    config::{Protocol, PublishedPort},
+    error::{Error, ErrorKind, Result},
+    id::ContainerId,
+};
+
+/// What is known of a container for connecting to its agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Reach {
+    /// Pid of its PID 1 on the engine's machine; 0 when it does not run.
+    pub(super) pid: u32,
+    /// Whether its agent looks for clients in a directory of the host's.
+    pub(super) dials: bool,
+}
+
+/// What is known of a container for connecting to its agent.
+pub(super) fn reach(answer: &ContainerInspectResponse) -> Reach {
+    let state = answer.state.as_ref();
+    let running = state.and_then(|state| state.running).unwrap_or(false);
+    let pid = state.and_then(|state| state.pid).filter(|_| running);
+    let mounts = answer.mounts.iter().flatten();
+    Reach {
+        pid: pid.and_then(|pid| u32::try_from(pid).ok()).unwrap_or(0),
+        dials: mounts
+            .into_iter()
+            .any(|mount| mount.destination.as_deref() == Some(link::TARGET)),
+    }
+}
+
+/// A container's info.
+///
+/// # Errors
+/// `Unexpected` for an answer without a name.
+pub(super) fn info(answer: ContainerInspectResponse) -> Result<ContainerInfo> {
+    let reach = reach(&answer);
+    let name = answer
+        .name
+        .as_deref()
+        .map(|name| name.trim_start_matches('/').to_owned());
+    let (Some(name), Some(state), Some(config)) = (name, answer.state, answer.config) else {
+        return Err(Error::new(
+            ErrorKind::Unexpected,
+            "the engine's answer does not say what the container is",
+        ));
+    };
+    let status = state_of(state.status.unwrap_or(Status::EMPTY), &state);
+    let exited = matches!(status, ContainerState::Exited | ContainerState::Dead);
+    let code = state.exit_code.filter(|_| exited);
+    let cause = code.map(|code| stop_cause(code, state.oom_killed == Some(true)));
+    let finished_at = state
+        .finished_at
+        .as_deref()
+        .and_then(time)
+        .filter(|_| exited);
+    let idle = match cause {
+        Some(StopCause::AutoStop) => auto_stop(answer.args.as_deref().unwrap_or_default()),
+        _ => None,
+    };
+    let env = config.env.unwrap_or_default().into_iter();
+    Ok(ContainerInfo {
+        id: ContainerId::new(name.clone())?,
+        name,
+        labels: config.labels.unwrap_or_default().into_iter().collect(),
+        env: env
+            .filter_map(|entry| {
+                let (name, value) = entry.split_once('=')?;
+                Some((name.to_owned(), value.to_owned()))
+            })
+            .collect::<BTreeMap<_, _>>(),
+        state: status,
+        exit_code: (cause == Some(StopCause::MainExited))
+            .then_some(code)
+            .flatten()
+            .and_then(|code| i32::try_from(code).ok()),
+        stop_cause: cause,
+        created_at: answer
+            .created
+            .as_deref()
+            .and_then(time)
+            .unwrap_or(SystemTime::UNIX_EPOCH),
+        started_at: state.started_at.as_deref().and_then(time),
+        last_active_at: finished_at.map(|at| at - idle.unwrap_or_default()),
+        finished_at,
+        pid: (reach.pid > 0).then_some(reach.pid),
+        isolation: None,
+        ports: answer.network_settings.map(ports).unwrap_or_default(),
+    })
+}
+
+fn state_of(status: Status, state: &bollard::models::ContainerState) -> ContainerState {
+    match status {
+        Status::CREATED => ContainerState::Created,
+        Status::RUNNING | Status::RESTARTING => ContainerState::Running,
+        Status::PAUSED => ContainerState::Paused,
+        Status::REMOVING => ContainerState::Removing,
+        Status::EXITED => ContainerState::Exited,
+        Status::DEAD => ContainerState::Dead,
+        // Podman has words of its own for what lies between.
+        _ if state.running == Some(true) => ContainerState::Running,
+        _ => ContainerState::Exited,
+    }
+}
+
+/// Why PID 1 ended: it says so itself, unless it was killed.
+fn stop_cause(code: i64, out_of_memory: bool) -> StopCause {
+    match u8::try_from(code).ok().map(exit_cause) {
+        Some(ExitCause::Stopped(StopReason::AutoStop)) => StopCause::AutoStop,
+        Some(ExitCause::Stopped(StopReason::MaxLifetime)) => StopCause::MaxLifetime,
+        Some(ExitCause::Stopped(StopReason::Requested)) => StopCause::Requested,
+        // 137: by SIGKILL, which the container's own program may have been as well.
+        Some(_) if code != 137 && !out_of_memory => StopCause::MainExited,
+        _ => StopCause::Killed,
+    }
+}
+
+/// The clock that the agent was given.
+fn auto_stop(arguments: &[String]) -> Option<Duration> {
+    let at = arguments.iter().position(|word| word == "--auto-stop")?;
+    let ms = arguments.get(at + 1)?.parse().ok()?;
+    Some(Duration::from_millis(ms))
+}
+
+/// A time as engines write it; the year 1 is none.
+pub(super) fn time(text: &str) -> Option<SystemTime> {
+    let time: jiff::Timestamp = text.parse().ok()?;
+    (time.as_second() > 0).then(|| time.into())
+}
+
+fn ports(settings: NetworkSettings) -> Vec<PublishedPort> {
+    let mut published = Vec::new();
+    for (name, bindings) in settings.ports.unwrap_or_default() {
+        let Some((number, protocol)) = name.split_once('/') else {
+            continue;
+        };
+        let protocol = match protocol {
+            "tcp" => Protocol::Tcp,
+            "udp" => Protocol::Udp,
+            _ => continue,
+        };
+        for binding in bindings.unwrap_or_default() {
+            let address = binding.host_ip.filter(|address| !address.is_empty());
+            let address = address.map_or_else(
+                || Some(IpAddr::from([0, 0, 0, 0])),
+                |address| address.parse().ok(),
+            );
+            let host = binding.host_port.and_then(|port| port.parse().ok());
+            if let (Ok(container), Some(address), Some(host)) = (number.parse(), address, host) {
+                published.push(PublishedPort::new(container, protocol, address, host));
+            }
+        }
+    }
+    published.sort_unstable();
+    published
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn causes_are_what_the_agent_says() {
+        let table = [
+            (224, StopCause::AutoStop),
+            (225, StopCause::MaxLifetime),
+            (226, StopCause::Requested),
+            (0, StopCause::MainExited),
+            (3, StopCause::MainExited),
+            (137, StopCause::Killed),
+        ];
+        for (code, cause) in table {
+            assert_eq!(stop_cause(code, false), cause, "{code}");
+        }
+        assert_eq!(stop_cause(1, true), StopCause::Killed);
+    }
+
+    #[test]
+    fn times_are_read_and_the_year_one_is_none() {
+        assert_eq!(time("0001-01-01T00:00:00Z"), None);
+        let at = time("1970-01-01T00:00:01.5Z").unwrap();
+        assert_eq!(at, SystemTime::UNIX_EPOCH + Duration::from_millis(1500));
+        assert_eq!(time("soon"), None);
+    }
+
+    #[test]
+    fn clock_is_read_from_the_agents_arguments() {
+        let words = ["init", "--auto-stop", "1500", "--"].map(str::to_owned);
+        assert_eq!(auto_stop(&words), Some(Duration::from_millis(1500)));
+        assert_eq!(auto_stop(&words[..2]), None);
+    }
+}

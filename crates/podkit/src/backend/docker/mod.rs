@@ -1,0 +1,524 @@
+//! Docker and Podman, through the Engine API.
+//!
+//! The agent comes in by a volume ([`agent_volume`]) and is reached by a socket to which it dials
+//! out, or through the engine ([`link`]); after that no command is a request to the engine.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use async_trait::async_trait;
+use bollard::{
+    Docker,
+    container::LogOutput,
+    query_parameters::{
+        ListContainersOptionsBuilder, LogsOptionsBuilder, RemoveContainerOptionsBuilder,
+        StopContainerOptionsBuilder, WaitContainerOptionsBuilder,
+    },
+};
+use futures::{StreamExt, TryStreamExt, stream};
+use serde::{Deserialize, Serialize};
+use tokio::time::timeout;
+
+use self::{
+    agent_volume::AgentVolume,
+    facts::{Facts, Memory},
+    inspect::Reach,
+    link::Links,
+};
+use super::{
+    AgentStream, Backend, BackendRef, Capabilities, ContainerInfo, ContainerSpec, SweepReport,
+    connect::{ConnectOptions, run_dir},
+};
+use crate::{
+    error::{Error, ErrorKind, Result},
+    id::ContainerId,
+    sync::Lock,
+};
+
+mod agent_volume;
+mod convert;
+mod create;
+mod endpoint;
+mod facts;
+mod failure;
+mod inspect;
+mod link;
+mod networks;
+mod reach;
+mod ssh;
+
+pub use endpoint::DockerOptions;
+
+/// How long an engine has to say what it is.
+const HELLO: Duration = Duration::from_secs(10);
+
+/// How long what a look-up said of a container is good for connecting to its agent.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// How long an agent has to dial out before the engine is asked for a stream to it.
+const DIAL: Duration = Duration::from_millis(150);
+
+/// Containers that are looked at at the same time.
+const PARALLEL: usize = 8;
+
+/// How often one start fills the agent's volume, which others may prune meanwhile.
+const FILLINGS: u32 = 3;
+
+/// Lines of a log that are read for its last bytes.
+const LOG_LINES: &str = "10000";
+
+/// Which engine speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Flavor {
+    /// Docker, or what takes its place.
+    Docker,
+    /// Podman's service.
+    Podman,
+}
+
+impl Flavor {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Docker => "docker",
+            Self::Podman => "podman",
+        }
+    }
+}
+
+/// Which engine was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    Docker,
+    Podman,
+    Url(String),
+}
+
+/// Docker or Podman.
+pub struct DockerBackend {
+    docker: Docker,
+    url: String,
+    facts: Facts,
+    memory: Option<Memory>,
+    agent: AgentVolume,
+    /// Directories for sockets, where the engine is on this machine.
+    links: Option<Links>,
+    dials: Dials,
+    seen: Lock<HashMap<ContainerId, (Instant, Reach)>>,
+}
+
+/// Whether agents reach sockets of this machine: not known, yes, no.
+#[derive(Debug)]
+struct Dials(AtomicU8);
+
+impl Dials {
+    const fn new(known: Option<bool>) -> Self {
+        Self(AtomicU8::new(match known {
+            None => 0,
+            Some(true) => 1,
+            Some(false) => 2,
+        }))
+    }
+
+    fn known(&self) -> Option<bool> {
+        match self.0.load(Ordering::Relaxed) {
+            1 => Some(true),
+            2 => Some(false),
+            _ => None,
+        }
+    }
+
+    /// Notes what was seen; whether that is news.
+    fn note(&self, yes: bool) -> bool {
+        let new = if yes { 1 } else { 2 };
+        self.0.swap(new, Ordering::Relaxed) != new
+    }
+}
+
+impl fmt::Debug for DockerBackend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DockerBackend")
+            .field("url", &self.url)
+            .field("flavor", &self.facts.flavor)
+            .finish_non_exhaustive()
+    }
+}
+
+impl DockerBackend {
+    /// Connects to Docker, where its command line would find it.
+    ///
+    /// # Errors
+    /// - `Unavailable` when nothing answers, with all that was tried.
+    /// - `InvalidInput` for a context or an address that cannot be used.
+    /// - `Unsupported` for an engine that is too old, or of another architecture.
+    pub async fn docker(options: &ConnectOptions) -> Result<BackendRef> {
+        Self::open(&Asked::Docker, options).await
+    }
+
+    /// Connects to Podman's service, where its command line would find it.
+    ///
+    /// # Errors
+    /// As [`docker`](Self::docker).
+    pub async fn podman(options: &ConnectOptions) -> Result<BackendRef> {
+        Self::open(&Asked::Podman, options).await
+    }
+
+    /// Connects to the engine at a URL: `unix://`, `tcp://`, `http://`, `https://` or `ssh://`.
+    ///
+    /// # Errors
+    /// As [`docker`](Self::docker).
+    pub async fn at(url: &str, options: &ConnectOptions) -> Result<BackendRef> {
+        Self::open(&Asked::Url(url.to_owned()), options).await
+    }
+
+    async fn open(asked: &Asked, options: &ConnectOptions) -> Result<BackendRef> {
+        let mut failures = Vec::new();
+        let candidates = endpoint::candidates(asked, options)?;
+        let only = candidates.len() == 1;
+        for candidate in candidates {
+            match Self::try_open(&candidate, options).await {
+                Ok(backend) => return Ok(Arc::new(backend)),
+                Err(error) if only && error.kind() == ErrorKind::InvalidInput => return Err(error),
+                Err(error) if error.kind() == ErrorKind::Unsupported => return Err(error),
+                Err(error) => failures.push((candidate.to_string(), error)),
+            }
+        }
+        Err(nobody(asked, &failures))
+    }
+
+    async fn try_open(endpoint: &endpoint::Endpoint, options: &ConnectOptions) -> Result<Self> {
+        let run_dir = run_dir(options);
+        let local = endpoint.socket().and(run_dir.as_ref());
+        let memory = local.and_then(|run_dir| Memory::of(endpoint, run_dir));
+        let (facts, dials) = match memory.as_ref().and_then(Memory::recall) {
+            Some(remembered) => remembered,
+            None => {
+                let docker = endpoint.client(&endpoint::OLDEST)?;
+                let asked = timeout(HELLO, Facts::ask(&docker)).await;
+                let facts = asked.unwrap_or_else(|_| {
+                    Err(Error::new(
+                        ErrorKind::TimedOut,
+                        format!("no answer within {HELLO:?}"),
+                    ))
+                })?;
+                if let Some(memory) = &memory {
+                    memory.remember(&facts, None);
+                }
+                (facts, None)
+            }
+        };
+        Ok(Self {
+            docker: endpoint.client(&facts.version())?,
+            url: endpoint.url.clone(),
+            agent: AgentVolume::new(&facts.arch)?,
+            links: local.map(|run_dir| Links::new(run_dir, &endpoint.url)),
+            facts,
+            memory,
+            dials: Dials::new(dials),
+            seen: Lock::default(),
+        })
+    }
+
+    /// A failure of the engine's; one that says that what is remembered of it does not hold any
+    /// more is remembered instead.
+    fn failed(&self, error: bollard::errors::Error) -> Error {
+        if failure::says(&error, &["client version", "api version"])
+            && let Some(memory) = &self.memory
+        {
+            memory.forget();
+        }
+        failure::error(error)
+    }
+
+    async fn look(&self, id: &ContainerId) -> Result<bollard::models::ContainerInspectResponse> {
+        let answer = self
+            .docker
+            .inspect_container(id.as_str(), None)
+            .await
+            .map_err(|error| self.failed(error))?;
+        let mut seen = self.seen.lock();
+        if seen.len() > 256 {
+            seen.retain(|_, (at, _)| at.elapsed() < FRESH);
+        }
+        seen.insert(id.clone(), (Instant::now(), inspect::reach(&answer)));
+        Ok(answer)
+    }
+
+    /// Waits until a removal by somebody else is over.
+    async fn removed_by_another(&self, id: &ContainerId) -> Result<()> {
+        let options = WaitContainerOptionsBuilder::new()
+            .condition("removed")
+            .build();
+        let mut ends = Box::pin(self.docker.wait_container(id.as_str(), Some(options)));
+        match ends.next().await {
+            None | Some(Ok(_) | Err(bollard::errors::Error::DockerContainerWaitError { .. })) => {
+                Ok(())
+            }
+            Some(Err(error)) if failure::is_missing(&error) => Ok(()),
+            Some(Err(error)) => Err(self.failed(error)),
+        }
+    }
+}
+
+/// Nobody answered, with all that was tried.
+fn nobody(asked: &Asked, failures: &[(String, Error)]) -> Error {
+    let tried: Vec<String> = failures
+        .iter()
+        .map(|(place, error)| format!("{place}: {}", error.message()))
+        .collect();
+    let (engine, hint) = match asked {
+        Asked::Docker => (
+            "Docker",
+            "start it with `systemctl start docker`, or say where it is with DOCKER_HOST",
+        ),
+        Asked::Podman => (
+            "Podman",
+            "start it with `systemctl start podman.socket` (as a user: `systemctl --user …`), or say \
+             where it is with CONTAINER_HOST",
+        ),
+        Asked::Url(_) => (
+            "the engine",
+            "check the address, and that the engine runs there",
+        ),
+    };
+    let denied = failures
+        .iter()
+        .all(|(_, error)| error.kind() == ErrorKind::PermissionDenied);
+    let kind = if denied && !failures.is_empty() {
+        ErrorKind::PermissionDenied
+    } else {
+        ErrorKind::Unavailable
+    };
+    Error::new(
+        kind,
+        format!("{engine} does not answer; tried {}", tried.join("; ")),
+    )
+    .with_hint(hint)
+}
+
+#[async_trait]
+impl Backend for DockerBackend {
+    fn name(&self) -> &'static str {
+        self.facts.flavor.name()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.facts.capabilities()
+    }
+
+    async fn ping(&self) -> Result<()> {
+        self.docker
+            .ping()
+            .await
+            .map(drop)
+            .map_err(|error| self.failed(error))
+    }
+
+    async fn create(&self, spec: &ContainerSpec) -> Result<ContainerId> {
+        self.order(spec).await?;
+        if let Err(error) = self.connect_networks(spec).await {
+            return Err(match self.remove(&spec.name).await {
+                Ok(()) => error,
+                Err(failure) => error.with_cleanup(failure),
+            });
+        }
+        Ok(spec.name.clone())
+    }
+
+    async fn start(&self, id: &ContainerId) -> Result<()> {
+        let (mut filled, mut networked) = (0, false);
+        loop {
+            let Err(error) = self.docker.start_container(id.as_str(), None).await else {
+                return Ok(());
+            };
+            if AgentVolume::is_missing(&error) && filled < FILLINGS {
+                filled += 1;
+                let image = self.look(id).await?.config.and_then(|config| config.image);
+                self.agent
+                    .fill(&self.docker, &image.unwrap_or_default())
+                    .await?;
+            } else if networks::is_missing(&error) && !networked {
+                networked = true;
+                networks::ensure(&self.docker, self.facts.flavor).await?;
+            } else if failure::says(&error, &["already running", "is marked for removal"]) {
+                let removal = failure::says(&error, &["removal"]);
+                let kind = ErrorKind::NotFound;
+                return if removal {
+                    Err(Error::new(kind, "the container is being removed").with_source(error))
+                } else {
+                    Ok(())
+                };
+            } else {
+                return Err(self.failed(error));
+            }
+        }
+    }
+
+    async fn stop(&self, id: &ContainerId, grace: Duration) -> Result<()> {
+        let seconds = grace.as_secs() + u64::from(grace.subsec_nanos() > 0);
+        let seconds = i32::try_from(seconds).unwrap_or(i32::MAX);
+        let options = StopContainerOptionsBuilder::new().t(seconds).build();
+        match self.docker.stop_container(id.as_str(), Some(options)).await {
+            Ok(()) => Ok(()),
+            Err(error) if failure::says(&error, &["is not running", "state improper"]) => Ok(()),
+            Err(error) => Err(self.failed(error)),
+        }
+    }
+
+    async fn pause(&self, id: &ContainerId) -> Result<()> {
+        match self.docker.pause_container(id.as_str()).await {
+            Ok(()) => Ok(()),
+            Err(error) if failure::says(&error, &["already paused"]) => Ok(()),
+            Err(error) => Err(self.failed(error)),
+        }
+    }
+
+    async fn resume(&self, id: &ContainerId) -> Result<()> {
+        match self.docker.unpause_container(id.as_str()).await {
+            Ok(()) => Ok(()),
+            Err(error) if failure::says(&error, &["is not paused"]) => Ok(()),
+            Err(error) => Err(self.failed(error)),
+        }
+    }
+
+    async fn remove(&self, id: &ContainerId) -> Result<()> {
+        let options = RemoveContainerOptionsBuilder::new()
+            .force(true)
+            .v(true)
+            .build();
+        match self
+            .docker
+            .remove_container(id.as_str(), Some(options))
+            .await
+        {
+            Ok(()) => {}
+            Err(error) if failure::is_missing(&error) => {}
+            Err(error) if failure::says(&error, &["already in progress"]) => {
+                self.removed_by_another(id).await?;
+            }
+            Err(error) => return Err(self.failed(error)),
+        }
+        self.seen.lock().remove(id);
+        if let Some(links) = &self.links {
+            links.remove(id);
+        }
+        Ok(())
+    }
+
+    async fn inspect(&self, id: &ContainerId) -> Result<ContainerInfo> {
+        inspect::info(self.look(id).await?)
+    }
+
+    async fn list(&self, labels: &BTreeMap<String, String>) -> Result<Vec<ContainerInfo>> {
+        let labels: Vec<String> = labels
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
+        let filters = HashMap::from([("label", labels)]);
+        let options = ListContainersOptionsBuilder::new()
+            .all(true)
+            .filters(&filters)
+            .build();
+        let found = self
+            .docker
+            .list_containers(Some(options))
+            .await
+            .map_err(|error| self.failed(error))?;
+        let ids = found.into_iter().filter_map(|one| {
+            let name = one.names?.into_iter().next()?;
+            ContainerId::new(name.trim_start_matches('/')).ok()
+        });
+        let ids: Vec<ContainerId> = ids.collect();
+        stream::iter(ids)
+            .map(|id| async move {
+                match self.inspect(&id).await {
+                    Ok(info) => Ok(Some(info)),
+                    // It went away meanwhile.
+                    Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+                    Err(error) => Err(error),
+                }
+            })
+            .buffer_unordered(PARALLEL)
+            .try_filter_map(|info| async { Ok(info) })
+            .try_collect()
+            .await
+    }
+
+    async fn connect(&self, id: &ContainerId) -> Result<AgentStream> {
+        let known = self.seen.lock().remove(id);
+        let reach = match known.filter(|(at, _)| at.elapsed() < FRESH) {
+            Some((_, reach)) => reach,
+            None => {
+                let answer = self.look(id).await.map_err(|error| {
+                    if error.kind() == ErrorKind::NotFound {
+                        Error::new(ErrorKind::ContainerGone, error.message())
+                    } else {
+                        error
+                    }
+                })?;
+                self.seen.lock().remove(id);
+                inspect::reach(&answer)
+            }
+        };
+        if reach.pid == 0 {
+            return Err(Error::new(
+                ErrorKind::ContainerGone,
+                "the container does not run",
+            ));
+        }
+        if reach.dials && self.dials.known() != Some(false) {
+            return self.dial(id, reach.pid).await;
+        }
+        link::through_engine(&self.docker, id).await
+    }
+
+    async fn logs(&self, id: &ContainerId, tail_bytes: u64) -> Result<Vec<u8>> {
+        let options = LogsOptionsBuilder::new()
+            .stdout(true)
+            .stderr(true)
+            .tail(LOG_LINES)
+            .build();
+        let most = usize::try_from(tail_bytes).unwrap_or(usize::MAX);
+        let mut tail = Vec::new();
+        let mut output = Box::pin(self.docker.logs(id.as_str(), Some(options)));
+        while let Some(part) = output.next().await {
+            match part.map_err(|error| self.failed(error))? {
+                LogOutput::StdIn { .. } => {}
+                LogOutput::StdErr { message }
+                | LogOutput::StdOut { message }
+                | LogOutput::Console { message } => tail.extend_from_slice(&message),
+            }
+            if tail.len() / 2 > most {
+                tail.drain(..tail.len() - most);
+            }
+        }
+        tail.drain(..tail.len().saturating_sub(most));
+        Ok(tail)
+    }
+
+    async fn sweep(&self, min_age: Duration) -> Result<SweepReport> {
+        let mut report = SweepReport::default();
+        self.agent.sweep(&self.docker, min_age, &mut report).await?;
+        let Some(links) = &self.links else {
+            return Ok(report);
+        };
+        for id in links.older_than(min_age) {
+            if let Err(error) = self.docker.inspect_container(id.as_str(), None).await
+                && failure::is_missing(&error)
+            {
+                links.remove(&id);
+                report
+                    .removed
+                    .push(format!("directory of sockets of `{id}`"));
+            }
+        }
+        Ok(report)
+    }
+}

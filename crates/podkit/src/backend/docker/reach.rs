@@ -1,0 +1,34 @@
+//! Reaching a container's agent by the better of the two ways.
+
+use tokio::time::timeout;
+
+use super::{DIAL, DockerBackend, link, link::Waiting};
+use crate::{backend::AgentStream, error::Result, id::ContainerId};
+
+impl DockerBackend {
+    /// Waits for the agent to dial out; when it is late, asks the engine as well.
+    pub(super) async fn dial(&self, id: &ContainerId, pid: u32) -> Result<AgentStream> {
+        let directory = self.links.as_ref().map(|links| links.directory(id));
+        let waiting = directory.and_then(|directory| Waiting::new(&directory).ok());
+        let Some(waiting) = waiting else {
+            return link::through_engine(&self.docker, id).await;
+        };
+        let dialled = async { waiting.dialled(pid).await.map(AgentStream::new) };
+        tokio::pin!(dialled);
+        if let Ok(Ok(stream)) = timeout(DIAL, &mut dialled).await {
+            self.note_dials(true);
+            return Ok(stream);
+        }
+        let engine = link::through_engine(&self.docker, id);
+        tokio::pin!(engine);
+        tokio::select! {
+            Ok(stream) = &mut dialled => Ok(stream),
+            stream = &mut engine => {
+                if stream.is_ok() && self.dials.known().is_none() {
+                    self.note_dials(false);
+                }
+                stream
+            }
+        }
+    }
+}
