@@ -1,10 +1,16 @@
 #!/usr/bin/env bash
 # Installs all that podkit's tests need on a bare Debian: compilers, the programs that the
-# `host` image is tried with, and id maps for ordinary users. Needs root, and says what it does.
+# `host` image is tried with, id maps for ordinary users, Docker and Podman. Needs root, and says
+# what it does.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 packages=(gcc libc6-dev git python3 uidmap util-linux procps ca-certificates gawk)
+if [ "$(id -u)" = 0 ]; then
+    # The engines of the tests, and what their images are made with.
+    packages+=(docker.io podman netavark aardvark-dns runc iptables docker-registry apache2-utils
+        busybox-static mmdebstrap curl openssh-client openssh-server)
+fi
 missing=()
 for package in "${packages[@]}"; do
     dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
@@ -16,6 +22,13 @@ if [ ${#missing[@]} -gt 0 ]; then
         exit 1
     fi
     export DEBIAN_FRONTEND=noninteractive
+    # Packages start no service: the tests start what they need, and end it.
+    policy=/usr/sbin/policy-rc.d
+    if [ ! -e "$policy" ]; then
+        trap 'rm -f "$policy"' EXIT
+        printf '#!/bin/sh\nexit 101\n' >"$policy"
+        chmod +x "$policy"
+    fi
     apt-get -q update >/dev/null
     apt-get -qy install --no-install-recommends "${missing[@]}" >/dev/null
 fi

@@ -10,8 +10,18 @@ export RUSTFLAGS="${RUSTFLAGS--D warnings}"
 
 say() { printf '\n== %s (%s s)\n' "$*" "$SECONDS" >&2; }
 
+if [ "$(id -u)" = 0 ]; then
+    # Those that run already stay.
+    trap ./scripts/engines.sh\ stop EXIT
+    ./scripts/engines.sh start
+else
+    echo "not root: without the tests of Docker and Podman, which start these engines" >&2
+    export PODKIT_TEST_BACKENDS="${PODKIT_TEST_BACKENDS:-memory,embedded,embedded-without-cgroups,embedded-as-user}"
+fi
+
 if [ $# -gt 0 ]; then
-    exec cargo nextest run --workspace --features podkit/conformance "$@"
+    cargo nextest run --workspace --features podkit/conformance "$@"
+    exit
 fi
 
 before=$(./scripts/leftovers.sh)
