@@ -31,7 +31,8 @@ begin() { # NAME COMMAND...
     local name=$1
     shift
     say "start $name"
-    setsid "$@" >"$logs/$name" 2>&1 </dev/null &
+    # Podman leaves files where it was started.
+    (cd "$run" && exec setsid "$@" >"$logs/$name" 2>&1 </dev/null) &
     echo $! >"$run/$name.pid"
 }
 

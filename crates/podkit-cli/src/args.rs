@@ -3,15 +3,18 @@
 use std::{env, ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+use podkit::DockerOptions;
 
-use crate::spec::SpecArgs;
+use crate::{image_args::ImageArgs, spec::SpecArgs};
 
 const AFTER_HELP: &str = "\
 A session is written USER/SESSION, or just SESSION for your own. A `/` inside an id is written %2F.
 
 Settings come from flags, then PODKIT_BACKEND, PODKIT_IMAGE, PODKIT_PREFIX, PODKIT_USER,
 PODKIT_WORKSPACE, PODKIT_WORKSPACE_HOST, PODKIT_STATE_DIR and PODKIT_RUN_DIR, then the file
-~/.config/podkit/config.toml, then the defaults.
+~/.config/podkit/config.toml, then the defaults. Docker and Podman are found as by their own command
+lines: DOCKER_HOST, DOCKER_CONTEXT, DOCKER_CONFIG, DOCKER_CERT_PATH, DOCKER_TLS_VERIFY,
+CONTAINER_HOST, the docker context in use, and the usual sockets.
 
 Exit codes: exec and run exit as their command did (128+N when signal N ended it, 124 when its time
 was over, 137 when its memory was over, 126 and 127 when it could not be started). 2 is a mistake on
@@ -54,7 +57,8 @@ pub(crate) struct Cli {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
-    /// Engine to use: auto, embedded [default: auto, which is embedded on Linux]
+    /// Engine to use: auto, embedded, docker, podman, or a URL of an engine [default: auto, which
+    /// is embedded on Linux and docker elsewhere]
     #[arg(long, global = true, value_name = "NAME")]
     pub(crate) backend: Option<String>,
 
@@ -115,6 +119,7 @@ pub(crate) enum Command {
     Cp(CpArgs),
     Write(WriteArgs),
     Read(ReadArgs),
+    Image(ImageArgs),
     Doctor(DoctorArgs),
     Completions(CompletionsArgs),
 }
@@ -433,6 +438,8 @@ pub(crate) struct Environment {
     pub(crate) state_dir: Option<PathBuf>,
     /// `PODKIT_RUN_DIR`.
     pub(crate) run_dir: Option<PathBuf>,
+    /// Where Docker and Podman are.
+    pub(crate) docker: DockerOptions,
     /// Whether `NO_COLOR` is set or `TERM` is `dumb`.
     pub(crate) no_color: bool,
 }
@@ -458,10 +465,25 @@ impl Environment {
             workspace_host: path("PODKIT_WORKSPACE_HOST"),
             state_dir: path("PODKIT_STATE_DIR"),
             run_dir: path("PODKIT_RUN_DIR"),
+            docker: docker(),
             no_color: variable("NO_COLOR").is_some()
                 || variable("TERM").is_some_and(|term| term == "dumb"),
         }
     }
+}
+
+/// What Docker's and Podman's own command lines read.
+fn docker() -> DockerOptions {
+    let text = |name| variable(name).and_then(|value| value.into_string().ok());
+    let path = |name| variable(name).map(PathBuf::from);
+    let mut docker = DockerOptions::default();
+    docker.host = text("DOCKER_HOST");
+    docker.context = text("DOCKER_CONTEXT");
+    docker.config_dir = path("DOCKER_CONFIG");
+    docker.cert_path = path("DOCKER_CERT_PATH");
+    docker.tls = variable("DOCKER_TLS_VERIFY").is_some();
+    docker.container_host = text("CONTAINER_HOST");
+    docker
 }
 
 /// A variable of the caller's, for `-e NAME`.

@@ -134,6 +134,7 @@ pub(crate) fn settings(global: &Global, environment: &Environment) -> Result<Set
     connect
         .xdg_runtime_dir
         .clone_from(&environment.xdg_runtime_dir);
+    connect.docker.clone_from(&environment.docker);
     connect.state_dir = first_path([&global.state_dir, &environment.state_dir, &file.state_dir])?;
     connect.run_dir = first_path([&None, &environment.run_dir, &file.run_dir])?;
     Ok(Settings {

@@ -4,6 +4,8 @@
 mod args;
 mod command;
 mod config;
+mod engine_args;
+mod image_args;
 mod output;
 mod pump;
 mod signals;

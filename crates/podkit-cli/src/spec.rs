@@ -7,6 +7,8 @@ use podkit::{
     Isolation, Limit, Mount, Network, Security, SessionSpec, Workspace, parse_bytes, parse_duration,
 };
 
+use crate::engine_args::EngineArgs;
+
 /// Settings of a session that is made; one that exists already must agree with those given.
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Options for a session that is made")]
@@ -86,6 +88,9 @@ pub(crate) struct SpecArgs {
     /// Host name in the container
     #[arg(long, value_name = "NAME")]
     hostname: Option<String>,
+
+    #[command(flatten)]
+    engine: EngineArgs,
 }
 
 /// Classes of isolation, as flags spell them.
@@ -135,6 +140,7 @@ impl SpecArgs {
             IsolationArg::CallerUid => Isolation::CallerUid,
         });
         spec.security = security;
+        self.engine.add_to(&mut spec);
         Ok(spec)
     }
 }

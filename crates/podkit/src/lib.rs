@@ -64,14 +64,17 @@ mod sync;
 
 pub use crate::{
     agent::{ExecHandle, ExecStdin, FileEntry, FileKind, FileReader},
-    backend::{Capabilities, ContainerState, StopCause, SweepReport, connect::ConnectOptions},
+    backend::{
+        Capabilities, ContainerState, StopCause, SweepReport,
+        connect::{ConnectOptions, DockerOptions},
+    },
     config::{
         Bytes, DEFAULT_AUTO_STOP, DEFAULT_CPU_MILLIS, DEFAULT_MEMORY_BYTES, DEFAULT_PIDS_MAX,
         DEFAULT_SHM_BYTES, DEFAULT_USER, Device, Gpus, HostPort, Image, Isolation, Limit, Mount,
         MountSource, Network, Port, Protocol, PublishedPort, PullPolicy, Security, SessionSpec,
         Ulimit, WORKSPACE_PATH, Workspace, parse_bytes, parse_duration,
     },
-    container::{ContainerManager, Deadlines, MountStrategy},
+    container::{ContainerManager, Deadlines, ImageInfo, MountStrategy, PullProgress, PullRequest},
     error::{Error, ErrorKind, Result},
     exec::{
         DEFAULT_OUTPUT_LIMIT_BYTES, ExecEvent, ExecOutput, ExecRequest, ExecResult, MemorySource,

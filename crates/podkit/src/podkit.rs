@@ -10,7 +10,10 @@ use crate::{
         connect::{ConnectOptions, connect},
     },
     config::SessionSpec,
-    container::{Capabilities, ContainerManager, Deadlines, MountStrategy, WorkspaceMounts},
+    container::{
+        Capabilities, ContainerManager, Deadlines, MountStrategy, PullObserver, PullProgress,
+        WorkspaceMounts,
+    },
     error::{Error, Result},
     id::{Prefix, SessionKey},
     session::{
@@ -42,7 +45,8 @@ const AUTO: &str = "auto";
 pub struct Podkit(SessionManager);
 
 impl Podkit {
-    /// Connects to an engine: `auto`, `embedded`, or `memory` for tests.
+    /// Connects to an engine: `auto`, `embedded`, `docker`, `podman`, the URL of an engine, or
+    /// `memory` for tests.
     ///
     /// # Errors
     /// - `InvalidInput` for another name.
@@ -218,6 +222,7 @@ pub struct PodkitBuilder {
     default_spec: SessionSpec,
     strategy: Option<Arc<dyn MountStrategy>>,
     deadlines: Deadlines,
+    observer: Option<PullObserver>,
 }
 
 impl PodkitBuilder {
@@ -264,6 +269,12 @@ impl PodkitBuilder {
         self
     }
 
+    /// Has `tell` told how far the fetching of images is, whoever asked for them.
+    pub fn on_pull(mut self, tell: impl Fn(&PullProgress) + Send + Sync + 'static) -> Self {
+        self.observer = Some(PullObserver::new(tell));
+        self
+    }
+
     /// Connects.
     ///
     /// # Errors
@@ -291,6 +302,9 @@ impl PodkitBuilder {
             strategy,
         );
         manager.containers().check(&defaults)?;
+        if let Some(observer) = self.observer {
+            manager.containers().observe_pulls(observer);
+        }
         Ok(Podkit(manager))
     }
 }

@@ -13,7 +13,7 @@ use podkit::{
     backend::{BackendRef, connect::connect},
     conformance::{Case, Needs, Target, build_programs, cases},
 };
-use support::{Place, block_on};
+use support::{DEBIAN, Place, block_on};
 
 /// One row of the table: a backend, and the circumstances in which it works.
 struct Row {
@@ -29,9 +29,6 @@ struct Row {
     /// Whether the aims of the attacks can be set up on the host.
     attacks: bool,
 }
-
-/// Debian with Python, as `scripts/engines.sh` makes it.
-const DEBIAN: &str = "podkit-test/debian:1";
 
 const ROWS: &[Row] = &[
     Row {

@@ -38,6 +38,7 @@ pub(super) fn info_json(info: &SessionInfo) -> Value {
         "idle_at": time(info.expires.idle_at),
         "ends_at": time(info.expires.ends_at),
         "isolation": info.isolation.map(Isolation::as_str),
+        "ports": info.ports,
         "workspace": info.workspace.as_ref().map(|path| path.to_string_lossy()),
         "config_lost": info.config_lost,
         "spec": spec_json(&info.spec),
@@ -101,7 +102,7 @@ fn info_text(info: &SessionInfo) -> String {
         None => default.map(|time| format!("{} (default)", duration_text(time))),
     };
     let list = |items: Vec<String>| (!items.is_empty()).then(|| items.join("\n               "));
-    let rows: [(&str, Option<String>); 21] = [
+    let rows: [(&str, Option<String>); 22] = [
         ("session", Some(info.key.to_string())),
         ("container", Some(info.container.to_string())),
         ("state", Some(info.state.as_str().to_owned())),
@@ -113,6 +114,10 @@ fn info_text(info: &SessionInfo) -> String {
         ("created", Some(at(info.created_at))),
         ("started", info.started_at.map(at)),
         ("last used", info.last_active_at.map(at)),
+        (
+            "ports",
+            list(info.ports.iter().map(ToString::to_string).collect()),
+        ),
         (
             "isolation",
             info.isolation.map(|class| class.as_str().replace('_', " ")),

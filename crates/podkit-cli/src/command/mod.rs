@@ -7,12 +7,15 @@ mod doctor;
 mod exec;
 mod files;
 mod gc;
+mod image;
 mod inspect;
 mod ls;
 mod progress;
+mod pull_bars;
 mod run;
 mod stop;
 
+use self::pull_bars::PullBars;
 use podkit::{Error, ErrorKind, Podkit, Session, SessionKey};
 
 use crate::{
@@ -62,6 +65,7 @@ async fn dispatch(context: &Context, command: Command) -> Result<Exit, Failure> 
         Command::Cp(args) => cp::cp(context, args).await,
         Command::Write(args) => files::write(context, args).await,
         Command::Read(args) => files::read(context, args).await,
+        Command::Image(args) => image::image(context, args).await,
         Command::Doctor(_) => doctor::doctor(context).await,
         Command::Completions(args) => completions::completions(&args, context.output),
     }
@@ -70,13 +74,21 @@ async fn dispatch(context: &Context, command: Command) -> Result<Exit, Failure> 
 impl Context {
     /// Connects to the engine that the settings name.
     async fn podkit(&self) -> Result<Podkit, Error> {
-        Podkit::builder()
+        self.podkit_with(false).await
+    }
+
+    /// Connects to the engine, and shows no progress of pulls when it is to be quiet.
+    async fn podkit_with(&self, quiet: bool) -> Result<Podkit, Error> {
+        let mut builder = Podkit::builder()
             .backend(&self.settings.backend)
             .prefix(self.settings.prefix.clone())
             .connect_options(self.settings.connect.clone())
-            .default_spec(self.settings.spec.clone())
-            .build()
-            .await
+            .default_spec(self.settings.spec.clone());
+        if !quiet && !self.output.is_json() {
+            let bars = PullBars::new(self.output);
+            builder = builder.on_pull(move |progress| bars.tell(progress));
+        }
+        builder.build().await
     }
 
     /// Reads a session's name; a mistake in it is one of usage.

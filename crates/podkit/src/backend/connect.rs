@@ -27,8 +27,27 @@ pub struct ConnectOptions {
     /// Where the user's programs keep sockets; `/run/user/<uid>` without.
     pub xdg_runtime_dir: Option<PathBuf>,
     /// Where Docker and Podman are.
-    #[cfg(feature = "docker")]
-    pub docker: super::docker::DockerOptions,
+    pub docker: DockerOptions,
+}
+
+/// What a program's environment says about engines. The library reads no environment variable; a
+/// program that honours these fills them in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DockerOptions {
+    /// `DOCKER_HOST`: `unix:///path`, `tcp://host:port`, `ssh://user@host`.
+    pub host: Option<String>,
+    /// `DOCKER_CONTEXT`: name of a context of the docker command line.
+    pub context: Option<String>,
+    /// `DOCKER_CONFIG`: its directory; `.docker` under the home directory without.
+    pub config_dir: Option<PathBuf>,
+    /// `DOCKER_CERT_PATH`: directory of `ca.pem`, `cert.pem` and `key.pem`; the configuration's
+    /// without.
+    pub cert_path: Option<PathBuf>,
+    /// `DOCKER_TLS_VERIFY`: whether TCP is spoken with TLS.
+    pub tls: bool,
+    /// `CONTAINER_HOST`: where Podman is, in the same forms.
+    pub container_host: Option<String>,
 }
 
 impl ConnectOptions {

@@ -25,6 +25,7 @@ pub mod connect;
 pub mod docker;
 #[cfg(all(feature = "embedded", target_os = "linux"))]
 pub mod embedded;
+pub mod images;
 pub mod memory;
 
 /// A shared backend.
@@ -39,6 +40,7 @@ pub type BackendRef = Arc<dyn Backend>;
 /// - A dropped call leaves nothing half made, or a container that carries its labels.
 /// - A call outside [`Capabilities`] returns [`ErrorKind::Unsupported`](crate::ErrorKind) and has
 ///   no effect.
+/// - `create` fetches no image: it is `ImageNotFound` then, and the manager has it fetched.
 /// - There are no default bodies, so that a wrapper which forgets a method does not compile.
 #[async_trait]
 pub trait Backend: fmt::Debug + Send + Sync + 'static {
@@ -89,6 +91,9 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// Removes what crashed callers left: half-made containers older than `min_age`, storage,
     /// cgroups, sockets. Never touches a live container.
     async fn sweep(&self, min_age: Duration) -> Result<SweepReport>;
+
+    /// The images that this engine keeps by name; `None` for one that keeps none.
+    fn images(&self) -> Option<&dyn images::Images>;
 }
 
 /// What a sweep removed.
@@ -170,6 +175,8 @@ pub struct Capabilities {
     pub volumes: bool,
     /// Whether `Network::Default` reaches the outside, and `Network::Outbound` works.
     pub outbound: bool,
+    /// Whether containers on `Network::Default` cannot reach each other.
+    pub parts_sessions: bool,
     /// Whether named networks exist.
     pub named_networks: bool,
     /// Whether the host can offer a container's ports.

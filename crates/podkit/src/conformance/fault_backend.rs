@@ -220,4 +220,8 @@ impl Backend for FaultBackend {
     async fn sweep(&self, min_age: Duration) -> Result<SweepReport> {
         self.pass(Method::Sweep, self.inner.sweep(min_age)).await
     }
+
+    fn images(&self) -> Option<&dyn crate::backend::images::Images> {
+        self.inner.images()
+    }
 }

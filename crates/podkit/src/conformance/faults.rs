@@ -92,6 +92,7 @@ fn deadlines(soon: Duration) -> Deadlines {
         agent: soon * 4,
         logs: soon,
         sweep: soon,
+        pull: soon * 4,
         settle: soon * 4,
     }
 }

@@ -32,6 +32,8 @@ pub struct Deadlines {
     pub logs: Duration,
     /// Sweeping the engine: 2 min.
     pub sweep: Duration,
+    /// Fetching or importing an image: 1 h; a registry may be silent for a minute of it.
+    pub pull: Duration,
     /// Waiting for a container that another caller removes or stops: 60 s.
     pub settle: Duration,
 }
@@ -51,6 +53,7 @@ impl Default for Deadlines {
             agent: seconds(10),
             logs: seconds(30),
             sweep: seconds(120),
+            pull: seconds(3600),
             settle: seconds(60),
         }
     }

@@ -15,10 +15,10 @@ use tokio::{
 };
 use tracing::{Instrument, debug, debug_span};
 
-use super::{Deadlines, links::Link, resolve};
+use super::{Deadlines, images::PullObserver, links::Link, resolve};
 use crate::{
     backend::{BackendRef, Capabilities, ContainerInfo, ContainerSpec, SweepReport},
-    config::SessionSpec,
+    config::{PullPolicy, SessionSpec},
     error::{Error, ErrorKind, Result},
     id::ContainerId,
     sync::Lock,
@@ -39,6 +39,7 @@ pub(super) struct Inner {
     pub(super) deadlines: Deadlines,
     creates: Semaphore,
     pub(super) links: Lock<HashMap<ContainerId, Arc<Link>>>,
+    pub(super) observer: Lock<Option<PullObserver>>,
 }
 
 /// Whether a call may be repeated after a failure that may pass.
@@ -63,6 +64,7 @@ impl ContainerManager {
             deadlines,
             creates: Semaphore::new(PARALLEL_CREATES),
             links: Lock::default(),
+            observer: Lock::default(),
         }))
     }
 
@@ -117,14 +119,35 @@ impl ContainerManager {
         .await
     }
 
-    /// Creates a stopped container. Never repeated.
+    /// Creates a stopped container. Its image is fetched as the order says; making the container is
+    /// never repeated.
     ///
     /// # Errors
-    /// `AlreadyExists` when the name is taken; whatever keeps the engine from making it.
+    /// `AlreadyExists` when the name is taken; `ImageNotFound`; whatever keeps the engine from making
+    /// it.
     ///
     /// # Cancel safety
     /// A dropped call leaves nothing, or a container that carries its labels.
     pub async fn create(&self, spec: &ContainerSpec) -> Result<ContainerId> {
+        if spec.pull == PullPolicy::Always {
+            self.fetch(spec).await?;
+        }
+        match self.create_once(spec).await {
+            Err(error) if error.kind() == ErrorKind::ImageNotFound => match spec.pull {
+                PullPolicy::Missing => {
+                    self.fetch(spec).await?;
+                    self.create_once(spec).await
+                }
+                PullPolicy::Always => Err(error),
+                PullPolicy::Never => Err(error.with_hint(
+                    "fetch it with `podkit image pull`, or allow that with the policy `missing`",
+                )),
+            },
+            result => result,
+        }
+    }
+
+    async fn create_once(&self, spec: &ContainerSpec) -> Result<ContainerId> {
         let inner = &self.0;
         let _permit = inner.creates.acquire().await;
         let once = || inner.backend.create(spec);

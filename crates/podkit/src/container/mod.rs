@@ -3,6 +3,7 @@
 //! Invariant: nothing else calls a [`Backend`](crate::backend::Backend).
 
 mod deadlines;
+mod images;
 mod links;
 mod manager;
 mod mounts;
@@ -18,6 +19,7 @@ pub use self::{
     resolve::{ContainerRequest, check, resolve},
 };
 pub(crate) use self::{
+    images::PullObserver,
     manager::jittered,
     mounts::prepare_mounts,
     paths::inside_workspace,
@@ -25,4 +27,5 @@ pub(crate) use self::{
 };
 pub use crate::backend::{
     BackendRef, Capabilities, ContainerInfo, ContainerState, StopCause, SweepReport,
+    images::{ImageInfo, PullProgress, PullRequest},
 };

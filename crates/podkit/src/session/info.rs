@@ -11,7 +11,7 @@ use futures::future::BoxFuture;
 
 use super::{labels, manager::SessionManager};
 use crate::{
-    config::{Isolation, Limit, SessionSpec, WORKSPACE_PATH},
+    config::{Isolation, Limit, PublishedPort, SessionSpec, WORKSPACE_PATH},
     container::{ContainerInfo, ContainerState, MountContext, StopCause, auto_stop},
     error::{Error, ErrorKind, Result},
     id::{ContainerId, SessionKey, UserId},
@@ -44,6 +44,8 @@ pub struct SessionInfo {
     pub workspace: Option<PathBuf>,
     /// How far the container's user ids are kept apart, where the engine says.
     pub isolation: Option<Isolation>,
+    /// Ports that the host offers, while the container runs.
+    pub ports: Vec<PublishedPort>,
     /// Whether the container's configuration could not be read; `spec` says nothing then.
     pub config_lost: bool,
 }
@@ -192,6 +194,7 @@ impl SessionManager {
             },
             workspace,
             isolation: info.isolation,
+            ports: info.ports.clone(),
             config_lost,
             key,
             spec,

@@ -198,4 +198,8 @@ impl Backend for Engine {
         self.enter("sweep")?;
         self.inner.sweep(min_age).await
     }
+
+    fn images(&self) -> Option<&dyn podkit::backend::images::Images> {
+        self.inner.images()
+    }
 }

@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use podkit::{ConnectOptions, Podkit, Prefix, backend::connect::connect};
+use podkit::{ConnectOptions, Podkit, Prefix, SessionSpec, backend::connect::connect};
 use tempfile::TempDir;
 
 /// Runs a future as a program with two cores would.
@@ -23,6 +23,17 @@ pub fn block_on<T>(future: impl Future<Output = T>) -> T {
         .enable_all()
         .build();
     runtime.unwrap().block_on(future)
+}
+
+/// Lets something go on beside a test, until its runtime ends.
+pub fn spawn<T: Send + 'static>(
+    future: impl Future<Output = T> + Send + 'static,
+) -> tokio::task::JoinHandle<T> {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a test has no manager that could own it"
+    )]
+    tokio::spawn(future)
 }
 
 /// A test's own directories: state, sockets, and whatever else it wants to write.
@@ -41,6 +52,13 @@ impl Place {
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         std::fs::set_permissions(directory.path(), mode).unwrap();
         Self { directory }
+    }
+
+    /// A place whose clients use an engine that is not the embedded one.
+    pub fn on(engine: &str) -> Self {
+        let place = Self::new();
+        std::fs::write(place.path().join(ENGINE), engine).unwrap();
+        place
     }
 
     pub fn path(&self) -> &Path {
@@ -108,12 +126,38 @@ pub async fn podkit_at(directory: &Path) -> Podkit {
 }
 
 pub async fn try_podkit_at(directory: &Path) -> podkit::Result<Podkit> {
-    Podkit::builder()
-        .backend("embedded")
-        .connect_options(options_at(directory))
-        .prefix(Prefix::new("test").unwrap())
-        .build()
-        .await
+    let builder = Podkit::builder().connect_options(options_at(directory));
+    match std::fs::read_to_string(directory.join(ENGINE)) {
+        Ok(engine) => {
+            builder
+                .backend(engine)
+                .prefix(prefix_of(directory))
+                .default_spec(SessionSpec::new().image(DEBIAN))
+                .build()
+                .await
+        }
+        Err(_) => {
+            let builder = builder.backend("embedded");
+            builder.prefix(Prefix::new("test").unwrap()).build().await
+        }
+    }
+}
+
+/// File of a place that names its engine, where that is not the embedded one.
+const ENGINE: &str = "engine";
+
+/// Debian with Python, as `scripts/engines.sh` makes it.
+pub const DEBIAN: &str = "podkit-test/debian:1";
+
+/// A prefix of this place's own: an engine is shared with other tests.
+pub fn prefix_of(directory: &Path) -> Prefix {
+    let name = directory.file_name().unwrap().to_str().unwrap();
+    let own: String = name
+        .chars()
+        .filter(char::is_ascii_alphanumeric)
+        .collect::<String>()
+        .to_lowercase();
+    Prefix::new(format!("t{own}")).unwrap()
 }
 
 /// Entries of a directory; none when it is missing.

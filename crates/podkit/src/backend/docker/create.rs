@@ -1,16 +1,20 @@
 //! Making a container.
 
-use std::{path::PathBuf, time::SystemTime};
+use std::{
+    net::{SocketAddr, TcpListener, UdpSocket},
+    path::PathBuf,
+    time::SystemTime,
+};
 
 use bollard::{
     models::{ImageConfig, NetworkConnectRequest},
     query_parameters::CreateContainerOptionsBuilder,
 };
 
-use super::{DockerBackend, convert, convert::Circumstances, failure, networks};
+use super::{DockerBackend, Flavor, convert, convert::Circumstances, failure, networks};
 use crate::{
     backend::ContainerSpec,
-    config::Network,
+    config::{MountSource, Network, Port, Protocol},
     error::{Error, ErrorKind, Result},
     id::ContainerId,
 };
@@ -20,7 +24,7 @@ impl DockerBackend {
     async fn image_config(&self, name: &str) -> Result<ImageConfig> {
         match self.docker.inspect_image(name).await {
             Ok(image) => Ok(image.config.unwrap_or_default()),
-            Err(error) if failure::is_missing(&error) => Err(no_image(name, error)),
+            Err(error) if failure::is_missing(&error) => Err(no_image(name)),
             Err(error) => Err(self.failed(error)),
         }
     }
@@ -42,6 +46,11 @@ impl DockerBackend {
             for name in names {
                 networks::check(&self.docker, name).await?;
             }
+        }
+        let shared = self.links.is_some() && self.dials.known() != Some(false);
+        if shared {
+            self.check_sources(spec)?;
+            spec.ports.iter().try_for_each(check_port)?;
         }
         let link = self.link_directory(&spec.name);
         let mut around = Circumstances {
@@ -77,7 +86,13 @@ impl DockerBackend {
                 continue;
             }
             if failure::is_missing(&error) && failure::says(&error, &["image"]) {
-                return Err(no_image(name, error));
+                return Err(no_image(name));
+            }
+            if failure::says(&error, &["invalid reference"]) {
+                let text = failure::error(error).message().to_owned();
+                return Err(Error::invalid_input(format!(
+                    "`{name}` is not the name of an image: {text}"
+                )));
             }
             if networks::is_missing(&error) {
                 networks::ensure(&self.docker, self.facts.flavor).await?;
@@ -85,6 +100,30 @@ impl DockerBackend {
             }
             return Err(self.failed(error));
         }
+    }
+
+    /// Podman makes a mount's source where it is missing, silently.
+    ///
+    /// # Errors
+    /// `InvalidInput` naming it.
+    fn check_sources(&self, spec: &ContainerSpec) -> Result<()> {
+        if self.facts.flavor != Flavor::Podman {
+            return Ok(());
+        }
+        for mount in &spec.mounts {
+            let MountSource::Bind(source) = &mount.source else {
+                continue;
+            };
+            if let Err(error) = source.symlink_metadata() {
+                return Err(Error::invalid_input(format!(
+                    "the mount source `{}` cannot be used",
+                    source.display()
+                ))
+                .with_source(error)
+                .with_hint("make it first; podkit never makes a mount source"));
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn note_dials(&self, yes: bool) {
@@ -115,10 +154,38 @@ impl DockerBackend {
     }
 }
 
-fn no_image(name: &str, error: bollard::errors::Error) -> Error {
+/// Checks that nobody has a port of this machine's. Whoever takes it between this and the start is
+/// told by the engine.
+///
+/// # Errors
+/// `Conflict` for a port that is taken, `InvalidInput` for an address that is not this machine's.
+fn check_port(port: &Port) -> Result<()> {
+    let Some(number) = port.host_number() else {
+        return Ok(());
+    };
+    let address = SocketAddr::new(port.address, number);
+    let taken = match port.protocol {
+        Protocol::Tcp => TcpListener::bind(address).err(),
+        Protocol::Udp => UdpSocket::bind(address).err(),
+    };
+    let shown = format!("{address}/{}", port.protocol.as_str());
+    match taken.as_ref().map(std::io::Error::kind) {
+        Some(std::io::ErrorKind::AddrInUse) => Err(Error::new(
+            ErrorKind::Conflict,
+            format!("the port {shown} is taken"),
+        )
+        .with_hint("offer it at another port, or at `0` for any free one")),
+        Some(std::io::ErrorKind::AddrNotAvailable) => Err(Error::invalid_input(format!(
+            "the port {shown} is on an address that this machine does not have"
+        ))),
+        // What this process may not use, the engine may.
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn no_image(name: &str) -> Error {
     Error::new(
         ErrorKind::ImageNotFound,
         format!("the engine does not have the image `{name}`"),
     )
-    .with_source(error)
 }

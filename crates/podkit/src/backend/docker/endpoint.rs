@@ -28,26 +28,6 @@ pub(super) const OLDEST: ClientVersion = ClientVersion {
     minor_version: 41,
 };
 
-/// What a program's environment says about engines. The library reads no environment variable; a
-/// program that honours these fills them in.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct DockerOptions {
-    /// `DOCKER_HOST`: `unix:///path`, `tcp://host:port`, `ssh://user@host`.
-    pub host: Option<String>,
-    /// `DOCKER_CONTEXT`: name of a context of the docker command line.
-    pub context: Option<String>,
-    /// `DOCKER_CONFIG`: its directory; `.docker` under the home directory without.
-    pub config_dir: Option<PathBuf>,
-    /// `DOCKER_CERT_PATH`: directory of `ca.pem`, `cert.pem` and `key.pem`; the configuration's
-    /// without.
-    pub cert_path: Option<PathBuf>,
-    /// `DOCKER_TLS_VERIFY`: whether TCP is spoken with TLS.
-    pub tls: bool,
-    /// `CONTAINER_HOST`: where Podman is, in the same forms.
-    pub container_host: Option<String>,
-}
-
 /// One place where an engine may answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Endpoint {
@@ -104,7 +84,7 @@ pub(super) fn candidates(asked: &Asked, options: &ConnectOptions) -> Result<Vec<
     }
 }
 
-fn config_dir(options: &ConnectOptions) -> Option<PathBuf> {
+pub(super) fn config_dir(options: &ConnectOptions) -> Option<PathBuf> {
     let home = || Some(options.home.as_ref()?.join(".docker"));
     options.docker.config_dir.clone().or_else(home)
 }
@@ -217,7 +197,7 @@ fn context(options: &ConnectOptions, name: &str, named_by: &'static str) -> Resu
 }
 
 /// A small file; `None` when it is not there.
-fn read(path: &Path) -> Result<Option<Vec<u8>>> {
+pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>> {
     use std::io::Read;
     let failed = |error: std::io::Error| {
         Error::invalid_input(format!("cannot read `{}`: {error}", path.display()))
@@ -235,7 +215,7 @@ fn read(path: &Path) -> Result<Option<Vec<u8>>> {
     Ok(Some(bytes))
 }
 
-fn parse<'a, T: Deserialize<'a>>(path: &Path, bytes: &'a [u8]) -> Result<T> {
+pub(super) fn parse<'a, T: Deserialize<'a>>(path: &Path, bytes: &'a [u8]) -> Result<T> {
     serde_json::from_slice(bytes).map_err(|error| {
         let path = path.display();
         Error::invalid_input(format!("cannot understand `{path}`: {error}"))

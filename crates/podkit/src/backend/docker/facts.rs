@@ -134,6 +134,9 @@ impl Facts {
                 .to_owned(),
             "processes that left a command are found by search, not by the kernel".to_owned(),
         ];
+        if self.flavor == Flavor::Podman {
+            limitations.push("containers on the default network reach each other".to_owned());
+        }
         if !self.seccomp {
             limitations.push("the engine filters no system calls".to_owned());
         }
@@ -153,6 +156,7 @@ impl Facts {
             writable_binds: true,
             volumes: true,
             outbound: true,
+            parts_sessions: self.flavor == Flavor::Docker,
             named_networks: true,
             ports: true,
             dns: true,

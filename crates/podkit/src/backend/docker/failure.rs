@@ -32,6 +32,15 @@ pub(super) fn says(error: &EngineError, words: &[&str]) -> bool {
     words.iter().any(|word| text.contains(word))
 }
 
+/// Whether the container was met in the middle of its end, which Podman does in two steps and shows
+/// in a word of its own. It is over in a moment.
+pub(super) fn is_between(error: &EngineError) -> bool {
+    match error {
+        EngineError::JsonDataError { message, .. } => message.contains("unknown variant `stop"),
+        _ => says(error, &["could not be stopped", "container state improper"]),
+    }
+}
+
 /// A refusal, or a failure to reach the engine.
 pub(super) fn error(error: EngineError) -> Error {
     let (kind, message) = match &error {
@@ -45,6 +54,10 @@ pub(super) fn error(error: EngineError) -> Error {
         EngineError::RequestTimeoutError => (
             ErrorKind::TimedOut,
             "the engine did not answer in time".to_owned(),
+        ),
+        _ if is_between(&error) && refusal(&error).is_none() => (
+            ErrorKind::Unavailable,
+            "the engine does not finish the end of the container".to_owned(),
         ),
         EngineError::JsonDataError { .. }
         | EngineError::JsonSerdeError { .. }
@@ -65,7 +78,13 @@ pub(super) fn error(error: EngineError) -> Error {
             format!("the engine cannot be reached: {}", deepest(&error)),
         ),
     };
-    Error::new(kind, message).with_source(error)
+    match error {
+        // The message says all that it says.
+        EngineError::DockerResponseServerError { .. } | EngineError::DockerStreamError { .. } => {
+            Error::new(kind, message)
+        }
+        error => Error::new(kind, message).with_source(error),
+    }
 }
 
 /// The text of the innermost cause: the outer ones say only that something failed.

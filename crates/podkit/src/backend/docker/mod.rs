@@ -24,10 +24,11 @@ use bollard::{
 };
 use futures::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use self::{
     agent_volume::AgentVolume,
+    credentials::Credentials,
     facts::{Facts, Memory},
     inspect::Reach,
     link::Links,
@@ -35,8 +36,10 @@ use self::{
 use super::{
     AgentStream, Backend, BackendRef, Capabilities, ContainerInfo, ContainerSpec, SweepReport,
     connect::{ConnectOptions, run_dir},
+    images::Images,
 };
 use crate::{
+    container::jittered,
     error::{Error, ErrorKind, Result},
     id::ContainerId,
     sync::Lock,
@@ -45,16 +48,17 @@ use crate::{
 mod agent_volume;
 mod convert;
 mod create;
+mod credentials;
 mod endpoint;
 mod facts;
 mod failure;
+mod images;
 mod inspect;
 mod link;
 mod networks;
 mod reach;
+mod reference;
 mod ssh;
-
-pub use endpoint::DockerOptions;
 
 /// How long an engine has to say what it is.
 const HELLO: Duration = Duration::from_secs(10);
@@ -64,6 +68,12 @@ const FRESH: Duration = Duration::from_secs(1);
 
 /// How long an agent has to dial out before the engine is asked for a stream to it.
 const DIAL: Duration = Duration::from_millis(150);
+
+/// Pause between two looks at a container in the middle of its end.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Most of them.
+const LOOKS: u32 = 100;
 
 /// Containers that are looked at at the same time.
 const PARALLEL: usize = 8;
@@ -108,6 +118,7 @@ pub struct DockerBackend {
     facts: Facts,
     memory: Option<Memory>,
     agent: AgentVolume,
+    credentials: Credentials,
     /// Directories for sockets, where the engine is on this machine.
     links: Option<Links>,
     dials: Dials,
@@ -218,6 +229,7 @@ impl DockerBackend {
             docker: endpoint.client(&facts.version())?,
             url: endpoint.url.clone(),
             agent: AgentVolume::new(&facts.arch)?,
+            credentials: Credentials::new(facts.flavor, options),
             links: local.map(|run_dir| Links::new(run_dir, &endpoint.url)),
             facts,
             memory,
@@ -238,9 +250,7 @@ impl DockerBackend {
     }
 
     async fn look(&self, id: &ContainerId) -> Result<bollard::models::ContainerInspectResponse> {
-        let answer = self
-            .docker
-            .inspect_container(id.as_str(), None)
+        let answer = settled(|| self.docker.inspect_container(id.as_str(), None))
             .await
             .map_err(|error| self.failed(error))?;
         let mut seen = self.seen.lock();
@@ -263,6 +273,23 @@ impl DockerBackend {
             }
             Some(Err(error)) if failure::is_missing(&error) => Ok(()),
             Some(Err(error)) => Err(self.failed(error)),
+        }
+    }
+}
+
+/// Repeats a request that met a container in the middle of its end.
+async fn settled<T, F>(request: impl Fn() -> F) -> Result<T, bollard::errors::Error>
+where
+    F: Future<Output = Result<T, bollard::errors::Error>>,
+{
+    let mut looks = 0;
+    loop {
+        match request().await {
+            Err(error) if failure::is_between(&error) && looks < LOOKS => {
+                looks += 1;
+                sleep(jittered(LOOK)).await;
+            }
+            other => return other,
         }
     }
 }
@@ -324,7 +351,7 @@ impl Backend for DockerBackend {
     async fn create(&self, spec: &ContainerSpec) -> Result<ContainerId> {
         self.order(spec).await?;
         if let Err(error) = self.connect_networks(spec).await {
-            return Err(match self.remove(&spec.name).await {
+            return Err(match Backend::remove(self, &spec.name).await {
                 Ok(()) => error,
                 Err(failure) => error.with_cleanup(failure),
             });
@@ -393,11 +420,12 @@ impl Backend for DockerBackend {
             .force(true)
             .v(true)
             .build();
-        match self
-            .docker
-            .remove_container(id.as_str(), Some(options))
-            .await
-        {
+        let removed = settled(|| {
+            self.docker
+                .remove_container(id.as_str(), Some(options.clone()))
+        })
+        .await;
+        match removed {
             Ok(()) => {}
             Err(error) if failure::is_missing(&error) => {}
             Err(error) if failure::says(&error, &["already in progress"]) => {
@@ -417,28 +445,34 @@ impl Backend for DockerBackend {
     }
 
     async fn list(&self, labels: &BTreeMap<String, String>) -> Result<Vec<ContainerInfo>> {
-        let labels: Vec<String> = labels
+        let pairs: Vec<String> = labels
             .iter()
             .map(|(name, value)| format!("{name}={value}"))
             .collect();
-        let filters = HashMap::from([("label", labels)]);
+        let filters = HashMap::from([("label", pairs)]);
         let options = ListContainersOptionsBuilder::new()
             .all(true)
             .filters(&filters)
             .build();
-        let found = self
-            .docker
-            .list_containers(Some(options))
+        let found = settled(|| self.docker.list_containers(Some(options.clone())))
             .await
             .map_err(|error| self.failed(error))?;
         let ids = found.into_iter().filter_map(|one| {
+            // Podman takes several labels for alternatives.
+            let own = one.labels.unwrap_or_default();
+            if labels
+                .iter()
+                .any(|(name, value)| own.get(name) != Some(value))
+            {
+                return None;
+            }
             let name = one.names?.into_iter().next()?;
             ContainerId::new(name.trim_start_matches('/')).ok()
         });
         let ids: Vec<ContainerId> = ids.collect();
         stream::iter(ids)
             .map(|id| async move {
-                match self.inspect(&id).await {
+                match Backend::inspect(self, &id).await {
                     Ok(info) => Ok(Some(info)),
                     // It went away meanwhile.
                     Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
@@ -520,5 +554,9 @@ impl Backend for DockerBackend {
             }
         }
         Ok(report)
+    }
+
+    fn images(&self) -> Option<&dyn Images> {
+        Some(self)
     }
 }

@@ -29,6 +29,7 @@ pub(super) fn capabilities(facts: &runtime::Facts) -> Capabilities {
         writable_binds: facts.idmapped_binds || facts.isolation == runtime::Isolation::CallerUid,
         volumes: false,
         outbound: false,
+        parts_sessions: true,
         named_networks: false,
         ports: false,
         dns: false,

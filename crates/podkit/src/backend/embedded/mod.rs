@@ -13,7 +13,7 @@ use tokio::{net::UnixStream, task::spawn_blocking};
 
 use super::{
     AgentStream, Backend, BackendRef, Capabilities, ContainerInfo, ContainerSpec, SweepReport,
-    connect::ConnectOptions,
+    connect::ConnectOptions, images::Images,
 };
 use crate::{
     error::{Error, ErrorKind, Result},
@@ -180,5 +180,9 @@ impl Backend for EmbeddedBackend {
             removed: report.removed,
             failed: report.failed,
         })
+    }
+
+    fn images(&self) -> Option<&dyn Images> {
+        None
     }
 }

@@ -143,6 +143,7 @@ impl Backend for MemoryBackend {
             writable_binds: false,
             volumes: false,
             outbound: false,
+            parts_sessions: true,
             named_networks: false,
             ports: false,
             dns: false,
@@ -261,6 +262,10 @@ impl Backend for MemoryBackend {
 
     async fn sweep(&self, _min_age: Duration) -> Result<SweepReport> {
         Ok(SweepReport::default())
+    }
+
+    fn images(&self) -> Option<&dyn super::images::Images> {
+        None
     }
 }
 

@@ -19,6 +19,7 @@ fn able(all: bool) -> Capabilities {
         writable_binds: all,
         volumes: all,
         outbound: all,
+        parts_sessions: all,
         named_networks: all,
         ports: all,
         dns: all,
