@@ -25,6 +25,7 @@ pub mod connect;
 pub mod docker;
 #[cfg(all(feature = "embedded", target_os = "linux"))]
 pub mod embedded;
+pub mod events;
 pub mod images;
 pub mod memory;
 
@@ -59,6 +60,9 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     async fn create(&self, spec: &ContainerSpec) -> Result<ContainerId>;
 
     /// Starts a created or exited container; succeeds when it runs already.
+    ///
+    /// `NotFound` when there is none, or something that it needs is gone; `ContainerGone` while
+    /// somebody removes it.
     async fn start(&self, id: &ContainerId) -> Result<()>;
 
     /// Asks the container to stop, and kills it once `grace` has passed. Succeeds when it does not
@@ -94,6 +98,9 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
 
     /// The images that this engine keeps by name; `None` for one that keeps none.
     fn images(&self) -> Option<&dyn images::Images>;
+
+    /// What happens to containers, told by the engine; `None` for one that does not tell.
+    fn events(&self) -> Option<&dyn events::Events>;
 }
 
 /// What a sweep removed.

@@ -224,4 +224,8 @@ impl Backend for FaultBackend {
     fn images(&self) -> Option<&dyn crate::backend::images::Images> {
         self.inner.images()
     }
+
+    fn events(&self) -> Option<&dyn crate::backend::events::Events> {
+        self.inner.events()
+    }
 }

@@ -10,6 +10,7 @@ mod mounts;
 mod paths;
 mod resolve;
 mod security;
+mod watch;
 mod workspace;
 
 pub use self::{

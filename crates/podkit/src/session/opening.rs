@@ -5,7 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::{
@@ -91,6 +91,7 @@ impl<'a> Opening<'a> {
         let mut pause = FIRST_PAUSE;
         let mut rounds = 0_u32;
         loop {
+            let looked = SystemTime::now();
             let round = match self.round().await {
                 Ok(Round::Done(live)) => return Ok((live, self.opened)),
                 Ok(round) => round,
@@ -111,7 +112,9 @@ impl<'a> Opening<'a> {
             // The first round again is at once: a lost race is most often won the second time.
             rounds += 1;
             if rounds > 1 || matches!(round, Round::Wait) {
-                sleep(jittered(pause)).await;
+                let containers = self.manager.containers();
+                let id = &self.slot.name;
+                containers.changed(id, looked, jittered(pause)).await;
                 pause = (pause * 2).min(LONGEST_PAUSE);
             }
         }

@@ -10,6 +10,7 @@ mod support;
 
 mod agent;
 mod clients;
+mod events;
 mod images;
 mod main_program;
 mod proxy;
@@ -106,6 +107,9 @@ async fn text(session: &Session, script: &str) -> String {
     output.stdout_text()
 }
 
+/// The settings with which `scripts/engines.sh` starts Podman.
+const PODMAN_SETTINGS: &str = "/run/podkit-test/containers.conf";
+
 fn debian() -> SessionSpec {
     SessionSpec::new().image(DEBIAN)
 }
@@ -134,12 +138,13 @@ fn main() -> ExitCode {
         return code;
     }
     let asked = asked_for();
-    let tables: [(&str, &[Test]); 7] = [
+    let tables: [(&str, &[Test]); 8] = [
         ("settings", settings::TESTS),
         ("main_program", main_program::TESTS),
         ("images", images::TESTS),
         ("agent", agent::TESTS),
         ("requests", requests::TESTS),
+        ("events", events::TESTS),
         ("clients", clients::TESTS),
         ("restart", restart::TESTS),
     ];

@@ -63,6 +63,7 @@ impl Daemon {
                 .args(["--pidfile", &at("pid"), "--bridge=none", "--iptables=false"]);
         } else {
             command.args(["system", "service", "-t", "0", &socket]);
+            command.env("CONTAINERS_CONF", super::PODMAN_SETTINGS);
         }
         let log = File::create(directory.join("log")).unwrap();
         command

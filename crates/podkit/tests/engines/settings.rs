@@ -6,7 +6,9 @@ use std::{
     time::Duration,
 };
 
-use podkit::{Device, ErrorKind, Limit, Mount, Network, Port, Protocol, Session, Ulimit};
+use podkit::{
+    Device, ErrorKind, Limit, Mount, Network, Port, Protocol, Session, SessionSpec, Ulimit,
+};
 
 use super::{Engine, debian, run, support::wait_for, tests, text};
 
@@ -24,6 +26,11 @@ tests![
     configuration_survives_another_process,
     image_of_this_machine_is_unsupported,
 ];
+
+/// With a limit that Podman would set otherwise, and may not on every machine.
+fn limited() -> SessionSpec {
+    debian().ulimit("nproc", Ulimit::new(900, 900))
+}
 
 /// Serves one word at a port of the container's.
 async fn serve(session: &Session, port: u16) {
@@ -118,7 +125,7 @@ fn port_of_a_stopped_session_comes_back(engine: &Engine) {
 
 fn limits_of_processes_and_shared_memory_hold(engine: &Engine) {
     run(async {
-        let spec = debian()
+        let spec = limited()
             .ulimit("nofile", Ulimit::new(77, 88))
             .ulimit("core", Ulimit::new(0, 0))
             .shm("8m")
@@ -296,7 +303,7 @@ fn container_of_auto_remove_goes_when_it_stops(engine: &Engine) {
 
 fn configuration_survives_another_process(engine: &Engine) {
     run(async {
-        let spec = debian()
+        let spec = limited()
             .port(Port::new(80).anywhere())
             .ulimit("nofile", Ulimit::new(99, 99))
             .env("TOKEN", "value")

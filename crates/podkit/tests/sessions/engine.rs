@@ -202,4 +202,8 @@ impl Backend for Engine {
     fn images(&self) -> Option<&dyn podkit::backend::images::Images> {
         self.inner.images()
     }
+
+    fn events(&self) -> Option<&dyn podkit::backend::events::Events> {
+        self.inner.events()
+    }
 }

@@ -88,7 +88,7 @@ impl DockerBackend {
             if failure::is_missing(&error) && failure::says(&error, &["image"]) {
                 return Err(no_image(name));
             }
-            if failure::says(&error, &["invalid reference"]) {
+            if failure::says(&error, &["invalid reference", "normalizing name"]) {
                 let text = failure::error(error).message().to_owned();
                 return Err(Error::invalid_input(format!(
                     "`{name}` is not the name of an image: {text}"

@@ -18,9 +18,12 @@ pub(super) fn refusal(error: &EngineError) -> Option<(u16, &str)> {
     }
 }
 
+/// What engines say of a container that is not there, with whatever status.
+const NO_CONTAINER: &[&str] = &["no such container", "does not exist in database"];
+
 /// Whether the engine says that what was named is not there.
 pub(super) fn is_missing(error: &EngineError) -> bool {
-    matches!(refusal(error), Some((404, _)))
+    matches!(refusal(error), Some((404, _))) || says(error, NO_CONTAINER)
 }
 
 /// Whether a text of the engine's contains one of these.
@@ -123,6 +126,9 @@ fn kind(status: u16, text: &str) -> ErrorKind {
         "can only create exec sessions",
     ]) {
         return ErrorKind::ContainerGone;
+    }
+    if says(NO_CONTAINER) {
+        return ErrorKind::NotFound;
     }
     match status {
         400 => ErrorKind::InvalidInput,

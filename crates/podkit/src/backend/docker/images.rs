@@ -12,7 +12,7 @@ use bollard::{
 use bytes::Bytes;
 use futures::{StreamExt, stream::BoxStream};
 
-use super::{DockerBackend, failure, inspect, reference::Reference};
+use super::{DockerBackend, Flavor, failure, inspect, reference::Reference};
 use crate::{
     backend::images::{ImageInfo, Images, Observer, PullProgress, PullRequest},
     error::{Error, ErrorKind, Result},
@@ -105,13 +105,20 @@ impl Images for DockerBackend {
                 "an image cannot be given the digest in `{name}`"
             )));
         }
-        let mut options = CreateImageOptionsBuilder::new()
-            .from_src("-")
-            .repo(&reference.name);
-        if let Some(tag) = &reference.tag {
-            options = options.tag(tag);
-        }
-        let options = options.build();
+        // Podman would take a name without a registry for one of Docker's, and not find it again.
+        let local = self.facts.flavor == Flavor::Podman && !reference.names_registry;
+        let repository = if local {
+            format!("localhost/{}", reference.name)
+        } else {
+            reference.name.clone()
+        };
+        let tag = reference.tag.as_deref().unwrap_or_default();
+        let options = CreateImageOptionsBuilder::new().from_src("-");
+        let options = match self.facts.flavor {
+            Flavor::Docker => options.repo(&repository).tag(tag).build(),
+            // It reads the tag here.
+            Flavor::Podman => options.repo(&format!("{repository}:{tag}")).build(),
+        };
         let mut events = Box::pin(self.docker.create_image(
             Some(options),
             Some(body_try_stream(archive)),

@@ -61,14 +61,16 @@ pub(super) fn info(answer: ContainerInspectResponse) -> Result<ContainerInfo> {
     let status = state_of(state.status.unwrap_or(Status::EMPTY), &state);
     let exited = matches!(status, ContainerState::Exited | ContainerState::Dead);
     let code = state.exit_code.filter(|_| exited);
-    let cause = code.map(|code| stop_cause(code, state.oom_killed == Some(true)));
+    let arguments = answer.args.as_deref().unwrap_or_default();
+    let killed = state.oom_killed == Some(true) || !arguments.iter().any(|word| word == "--");
+    let cause = code.map(|code| stop_cause(code, killed));
     let finished_at = state
         .finished_at
         .as_deref()
         .and_then(time)
         .filter(|_| exited);
     let idle = match cause {
-        Some(StopCause::AutoStop) => auto_stop(answer.args.as_deref().unwrap_or_default()),
+        Some(StopCause::AutoStop) => auto_stop(arguments),
         _ => None,
     };
     let env = config.env.unwrap_or_default().into_iter();
@@ -116,14 +118,15 @@ fn state_of(status: Status, state: &bollard::models::ContainerState) -> Containe
     }
 }
 
-/// Why PID 1 ended: it says so itself, unless it was killed.
-fn stop_cause(code: i64, out_of_memory: bool) -> StopCause {
+/// Why PID 1 ended: it says so itself, unless it was killed. One without a program of its own that
+/// says nothing was.
+fn stop_cause(code: i64, killed: bool) -> StopCause {
     match u8::try_from(code).ok().map(exit_cause) {
         Some(ExitCause::Stopped(StopReason::AutoStop)) => StopCause::AutoStop,
         Some(ExitCause::Stopped(StopReason::MaxLifetime)) => StopCause::MaxLifetime,
         Some(ExitCause::Stopped(StopReason::Requested)) => StopCause::Requested,
         // 137: by SIGKILL, which the container's own program may have been as well.
-        Some(_) if code != 137 && !out_of_memory => StopCause::MainExited,
+        Some(_) if code != 137 && !killed => StopCause::MainExited,
         _ => StopCause::Killed,
     }
 }

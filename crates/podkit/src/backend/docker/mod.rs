@@ -36,6 +36,7 @@ use self::{
 use super::{
     AgentStream, Backend, BackendRef, Capabilities, ContainerInfo, ContainerSpec, SweepReport,
     connect::{ConnectOptions, run_dir},
+    events::Events,
     images::Images,
 };
 use crate::{
@@ -50,6 +51,7 @@ mod convert;
 mod create;
 mod credentials;
 mod endpoint;
+mod events;
 mod facts;
 mod failure;
 mod images;
@@ -374,14 +376,13 @@ impl Backend for DockerBackend {
             } else if networks::is_missing(&error) && !networked {
                 networked = true;
                 networks::ensure(&self.docker, self.facts.flavor).await?;
-            } else if failure::says(&error, &["already running", "is marked for removal"]) {
-                let removal = failure::says(&error, &["removal"]);
-                let kind = ErrorKind::NotFound;
-                return if removal {
-                    Err(Error::new(kind, "the container is being removed").with_source(error))
-                } else {
-                    Ok(())
-                };
+            } else if failure::says(&error, &["already running"]) {
+                return Ok(());
+            } else if failure::says(&error, &["marked for removal"]) {
+                return Err(Error::new(
+                    ErrorKind::ContainerGone,
+                    "the container is being removed",
+                ));
             } else {
                 return Err(self.failed(error));
             }
@@ -557,6 +558,10 @@ impl Backend for DockerBackend {
     }
 
     fn images(&self) -> Option<&dyn Images> {
+        Some(self)
+    }
+
+    fn events(&self) -> Option<&dyn Events> {
         Some(self)
     }
 }

@@ -16,6 +16,8 @@ pub(super) struct Reference {
     pub(super) tag: Option<String>,
     /// The registry that has it.
     pub(super) registry: String,
+    /// Whether the name says so.
+    pub(super) names_registry: bool,
 }
 
 impl Reference {
@@ -49,10 +51,10 @@ impl Reference {
         if !good(name, "/:._-") || name.contains("//") || !tagged || !digested {
             return Err(bad());
         }
-        let registry = match name.split_once('/') {
-            Some((first, _)) if first.contains(['.', ':']) || first == "localhost" => first,
-            _ => DOCKER_HUB,
-        };
+        let named = name
+            .split_once('/')
+            .map(|(first, _)| first)
+            .filter(|first| first.contains(['.', ':']) || *first == "localhost");
         Ok(Self {
             name: match digest {
                 Some(digest) => format!("{name}@{digest}"),
@@ -62,7 +64,8 @@ impl Reference {
                 Some(_) => None,
                 None => Some(tag.unwrap_or("latest").to_owned()),
             },
-            registry: registry.to_owned(),
+            registry: named.unwrap_or(DOCKER_HUB).to_owned(),
+            names_registry: named.is_some(),
         })
     }
 

@@ -185,4 +185,8 @@ impl Backend for EmbeddedBackend {
     fn images(&self) -> Option<&dyn Images> {
         None
     }
+
+    fn events(&self) -> Option<&dyn super::events::Events> {
+        None
+    }
 }

@@ -267,6 +267,10 @@ impl Backend for MemoryBackend {
     fn images(&self) -> Option<&dyn super::images::Images> {
         None
     }
+
+    fn events(&self) -> Option<&dyn super::events::Events> {
+        None
+    }
 }
 
 #[cfg(test)]
