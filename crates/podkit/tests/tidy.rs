@@ -115,6 +115,15 @@ fn engine_clients_appear_only_under_their_backend() {
         "only the embedded backend knows the runtime",
         elsewhere,
     );
+    let elsewhere = |path: &str| {
+        path.starts_with("crates/podkit/src/")
+            && !path.starts_with("crates/podkit/src/backend/docker/")
+    };
+    forbid(
+        "bollard",
+        "only the backend of Docker knows its client",
+        elsewhere,
+    );
 }
 
 #[test]

@@ -309,7 +309,7 @@ impl Drop for Shared {
 }
 
 /// What the engine says of itself: name and whether it is so.
-fn abilities(can: &Capabilities) -> [(&'static str, bool); 13] {
+fn abilities(can: &Capabilities) -> [(&'static str, bool); 22] {
     [
         ("memory_limit", can.memory_limit),
         ("swap_limit", can.swap_limit),
@@ -322,6 +322,15 @@ fn abilities(can: &Capabilities) -> [(&'static str, bool); 13] {
         ("writable_binds", can.writable_binds),
         ("volumes", can.volumes),
         ("outbound", can.outbound),
+        ("parts_sessions", can.parts_sessions),
+        ("named_networks", can.named_networks),
+        ("ports", can.ports),
+        ("dns", can.dns),
+        ("ulimits", can.ulimits),
+        ("devices", can.devices),
+        ("platforms", can.platforms),
+        ("auto_remove", can.auto_remove),
+        ("bind_flags", can.bind_flags),
         ("stop_keeps_files", can.stop_keeps_files),
         ("outlives_client", can.outlives_client),
     ]
@@ -353,6 +362,7 @@ fn report_json(
             "isolation": can.isolation.map(Isolation::as_str),
             "tree_kill": tree_kill(can),
             "abilities": abilities(can).into_iter().collect::<std::collections::BTreeMap<_, _>>(),
+            "runtimes": can.runtimes,
             "limitations": can.limitations,
         })
     });

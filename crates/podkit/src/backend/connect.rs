@@ -91,7 +91,10 @@ pub(super) fn run_dir(options: &ConnectOptions) -> Option<PathBuf> {
 /// another engine than the one that was named.
 pub async fn connect(name: &str, options: &ConnectOptions) -> Result<BackendRef> {
     match name {
-        "auto" if cfg!(target_os = "linux") => embedded(options).await,
+        "auto" if cfg!(target_os = "linux") => match embedded(options).await {
+            Err(error) => Err(or_docker(error, options).await),
+            backend => backend,
+        },
         "embedded" => embedded(options).await,
         "auto" | "docker" => docker(options).await,
         "podman" => podman(options).await,
@@ -100,6 +103,20 @@ pub async fn connect(name: &str, options: &ConnectOptions) -> Result<BackendRef>
         _ => Err(Error::invalid_input(format!("there is no engine `{name}`"))
             .with_hint(format!("name one of these: {}", NAMES.join(", ")))),
     }
+}
+
+/// Says that Docker could be used instead, where it answers. Never a second choice by itself: the
+/// sessions of the one are not those of the other.
+async fn or_docker(error: Error, options: &ConnectOptions) -> Error {
+    if docker(options).await.is_err() {
+        return error;
+    }
+    let other = "Docker answers here: `--backend docker` uses it";
+    let hint = match error.hint() {
+        Some(hint) => format!("{hint}; or: {other}"),
+        None => other.to_owned(),
+    };
+    error.with_hint(hint)
 }
 
 #[cfg(all(feature = "embedded", target_os = "linux"))]
