@@ -4,7 +4,7 @@ use std::{
     fs,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
+    process::{Child, ChildStdout, Command, ExitStatus, Stdio},
     sync::atomic::{AtomicU32, Ordering},
     thread,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -75,6 +75,11 @@ fn arguments_of(pid: u32) -> Vec<String> {
 impl Container {
     /// Starts an agent with these arguments, in an environment of `PATH` and `BASE=1`.
     pub(crate) fn start(arguments: &[&str]) -> Self {
+        Self::start_writing(arguments, Stdio::inherit())
+    }
+
+    /// As [`start`](Self::start), with this for its standard output.
+    pub(crate) fn start_writing(arguments: &[&str], output: Stdio) -> Self {
         let place = new_place();
         let mut command = Command::new("unshare");
         if !is_root() {
@@ -98,7 +103,8 @@ impl Container {
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
             .env("BASE", "1")
             // Not what a command should get.
-            .stdin(Stdio::piped());
+            .stdin(Stdio::piped())
+            .stdout(output);
         let unshare = command.spawn().unwrap();
         let children = format!("/proc/{0}/task/{0}/children", unshare.id());
         let init = wait_for("PID 1", || {
@@ -111,6 +117,11 @@ impl Container {
             init,
             place,
         }
+    }
+
+    /// What PID 1 writes, where it was given a pipe.
+    pub(crate) fn log(&mut self) -> ChildStdout {
+        self.unshare.stdout.take().unwrap()
     }
 
     /// Path of the agent's binary, inside and outside.

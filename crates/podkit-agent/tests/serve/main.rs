@@ -12,6 +12,7 @@
 mod client;
 mod clocks;
 mod container;
+mod engine;
 mod exec;
 mod files;
 mod flow;
