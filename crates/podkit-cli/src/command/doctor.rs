@@ -309,7 +309,7 @@ impl Drop for Shared {
 }
 
 /// What the engine says of itself: name and whether it is so.
-fn abilities(can: &Capabilities) -> [(&'static str, bool); 22] {
+fn abilities(can: &Capabilities) -> [(&'static str, bool); 23] {
     [
         ("memory_limit", can.memory_limit),
         ("swap_limit", can.swap_limit),
@@ -328,6 +328,7 @@ fn abilities(can: &Capabilities) -> [(&'static str, bool); 22] {
         ("dns", can.dns),
         ("ulimits", can.ulimits),
         ("devices", can.devices),
+        ("gpus", can.gpus),
         ("platforms", can.platforms),
         ("auto_remove", can.auto_remove),
         ("bind_flags", can.bind_flags),

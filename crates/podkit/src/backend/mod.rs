@@ -192,8 +192,10 @@ pub struct Capabilities {
     pub dns: bool,
     /// Whether limits of single processes can be set.
     pub ulimits: bool,
-    /// Whether devices and graphics processors can be shown.
+    /// Whether devices can be shown.
     pub devices: bool,
+    /// Whether graphics processors can be shown.
+    pub gpus: bool,
     /// Names of the runtimes to choose among; none where there is no choice.
     pub runtimes: Vec<String>,
     /// Whether an image's platform can be chosen.

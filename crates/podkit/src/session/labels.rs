@@ -24,11 +24,8 @@ pub(super) const SESSION: &str = "podkit.session";
 pub(super) const CREATED: &str = "podkit.created";
 /// Version of the podkit that ordered it.
 pub(super) const VERSION: &str = "podkit.version";
-/// The wish as JSON, without environment values and without the caller's labels.
+/// The wish as JSON, without the values of the environment and of the caller's labels.
 pub(super) const CONFIG: &str = "podkit.config";
-
-/// Labels that begin with this are podkit's.
-const OWN: &str = "podkit.";
 
 /// Most bytes of all labels, keys and values.
 const MAX_BYTES: usize = 32 * 1024;
@@ -45,7 +42,7 @@ pub(super) fn write(
     now: SystemTime,
 ) -> Result<BTreeMap<String, String>> {
     let mut stored = spec.clone();
-    stored.labels.clear();
+    stored.labels.values_mut().for_each(String::clear);
     stored.env.values_mut().for_each(String::clear);
     let config = serde_json::to_string(&stored).map_err(|error| {
         Error::invalid_input("the session's configuration cannot be stored").with_source(error)
@@ -109,13 +106,10 @@ pub(super) fn config(info: &ContainerInfo) -> Option<SessionSpec> {
     for (name, value) in &mut spec.env {
         value.clone_from(info.env.get(name)?);
     }
-    let own = |label: &(&String, &String)| !label.0.starts_with(OWN);
-    spec.labels = info
-        .labels
-        .iter()
-        .filter(own)
-        .map(|(key, value)| (key.clone(), value.clone()))
-        .collect();
+    // Those of the image, which the container carries too, are not the caller's.
+    for (name, value) in &mut spec.labels {
+        value.clone_from(info.labels.get(name)?);
+    }
     Some(spec)
 }
 

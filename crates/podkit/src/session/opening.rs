@@ -1,6 +1,7 @@
 //! One opening: rounds of look, act, look again.
 
 use std::{
+    collections::BTreeMap,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -343,7 +344,7 @@ impl<'a> Opening<'a> {
         match containers.find(id).await {
             Ok(None) if vanished(&error) => return Ok(Round::Again),
             // The labels hold the time at which it was made.
-            Ok(Some(info)) if info.labels != made.labels => return Ok(Round::Again),
+            Ok(Some(info)) if !bears(&info, &made.labels) => return Ok(Round::Again),
             Ok(Some(info)) if info.state == ContainerState::Running && !agent_silent => {
                 return Ok(Round::Again);
             }
@@ -412,6 +413,13 @@ impl<'a> Opening<'a> {
             self.opened = opened;
         }
     }
+}
+
+/// Whether a container carries all of these labels; it may have others of its image.
+fn bears(info: &ContainerInfo, labels: &BTreeMap<String, String>) -> bool {
+    labels
+        .iter()
+        .all(|(name, value)| info.labels.get(name) == Some(value))
 }
 
 /// Something of the container's is missing, not the container.

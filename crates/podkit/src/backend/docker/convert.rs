@@ -96,12 +96,29 @@ pub(super) fn body(
         // Made by the engine where it is missing.
         working_dir: Some(WORKSPACE_PATH.to_owned()),
         exposed_ports: (!exposed.is_empty()).then_some(exposed),
-        labels: Some(spec.labels.clone().into_iter().collect()),
+        labels: Some(labels(spec, around.facts)),
         stop_signal: Some("SIGTERM".to_owned()),
         host_config: Some(host(spec, around)),
         networking_config: networking(spec, around.facts),
         ..ContainerCreateBody::default()
     })
+}
+
+/// Label with the named networks that the order could not hold, so that whoever starts the container
+/// connects it to them: its maker may be dead.
+pub(super) const NETWORKS: &str = "podkit.networks";
+
+/// Label with its names on them.
+pub(super) const ALIASES: &str = "podkit.aliases";
+
+fn labels(spec: &ContainerSpec, facts: &Facts) -> HashMap<String, String> {
+    let mut labels: HashMap<_, _> = spec.labels.clone().into_iter().collect();
+    let further = further_networks(&spec.network, facts);
+    if !further.is_empty() {
+        labels.insert(NETWORKS.to_owned(), further.join(","));
+        labels.insert(ALIASES.to_owned(), spec.aliases.join(","));
+    }
+    labels
 }
 
 /// The agent's command line.
@@ -429,9 +446,9 @@ fn network_mode(network: &Network, flavor: Flavor) -> String {
 }
 
 /// How the container is connected to one of its named networks.
-pub(super) fn endpoint(spec: &ContainerSpec) -> EndpointSettings {
+pub(super) fn endpoint(aliases: &[String]) -> EndpointSettings {
     EndpointSettings {
-        aliases: (!spec.aliases.is_empty()).then(|| spec.aliases.clone()),
+        aliases: (!aliases.is_empty()).then(|| aliases.to_vec()),
         ..EndpointSettings::default()
     }
 }
@@ -446,9 +463,21 @@ pub(super) fn networks_in_order<'a>(network: &'a Network, facts: &Facts) -> &'a 
     }
 }
 
+/// Those that it cannot.
+pub(super) fn further_networks<'a>(network: &'a Network, facts: &Facts) -> &'a [String] {
+    match network {
+        Network::Named(names) => names
+            .get(networks_in_order(network, facts).len()..)
+            .unwrap_or_default(),
+        Network::Default | Network::Outbound | Network::None | Network::Host => &[],
+    }
+}
+
 fn networking(spec: &ContainerSpec, facts: &Facts) -> Option<NetworkingConfig> {
     let names = networks_in_order(&spec.network, facts);
-    let all = names.iter().map(|name| (name.clone(), endpoint(spec)));
+    let all = names
+        .iter()
+        .map(|name| (name.clone(), endpoint(&spec.aliases)));
     (!names.is_empty()).then(|| NetworkingConfig {
         endpoints_config: Some(all.collect()),
     })

@@ -7,7 +7,7 @@ use std::{
 };
 
 use bollard::{
-    models::{ImageConfig, NetworkConnectRequest},
+    models::{EndpointSettings, ImageConfig, NetworkConnectRequest},
     query_parameters::CreateContainerOptionsBuilder,
 };
 
@@ -134,21 +134,26 @@ impl DockerBackend {
         }
     }
 
-    /// Connects to networks that the order could not hold.
-    pub(super) async fn connect_networks(&self, spec: &ContainerSpec) -> Result<()> {
-        let Network::Named(names) = &spec.network else {
-            return Ok(());
-        };
-        let held = convert::networks_in_order(&spec.network, &self.facts).len();
-        for name in names.iter().skip(held) {
+    /// Connects to networks that the order could not hold; succeeds for those that it is connected to.
+    pub(super) async fn connect_networks(
+        &self,
+        id: &ContainerId,
+        names: &[String],
+        endpoint: EndpointSettings,
+    ) -> Result<()> {
+        for name in names {
             let request = NetworkConnectRequest {
-                container: spec.name.to_string(),
-                endpoint_config: Some(convert::endpoint(spec)),
+                container: id.to_string(),
+                endpoint_config: Some(endpoint.clone()),
             };
-            self.docker
-                .connect_network(name, request)
-                .await
-                .map_err(|error| self.failed(error))?;
+            match self.docker.connect_network(name, request).await {
+                Err(error)
+                    if !failure::says(&error, &["already exists in", "already connected"]) =>
+                {
+                    return Err(self.failed(error));
+                }
+                _ => {}
+            }
         }
         Ok(())
     }

@@ -162,7 +162,12 @@ impl Facts {
             dns: true,
             ulimits: true,
             devices: true,
-            runtimes: self.runtimes.iter().cloned().collect(),
+            // Podman's service passes over both without a word.
+            gpus: self.flavor == Flavor::Docker,
+            runtimes: match self.flavor {
+                Flavor::Docker => self.runtimes.iter().cloned().collect(),
+                Flavor::Podman => Vec::new(),
+            },
             platforms: true,
             auto_remove: true,
             bind_flags: false,

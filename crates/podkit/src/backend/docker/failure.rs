@@ -127,6 +127,9 @@ fn kind(status: u16, text: &str) -> ErrorKind {
     ]) {
         return ErrorKind::ContainerGone;
     }
+    if says(&["could not select device driver"]) {
+        return ErrorKind::Unsupported;
+    }
     if says(NO_CONTAINER) {
         return ErrorKind::NotFound;
     }

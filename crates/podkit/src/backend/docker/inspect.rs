@@ -11,7 +11,7 @@ use bollard::models::{
 };
 use podkit_agent::{ExitCause, StopReason, exit_cause};
 
-use super::link;
+use super::{convert, link};
 use crate::{
     backend::{ContainerInfo, ContainerState, StopCause},
     config::{Protocol, PublishedPort},
@@ -19,22 +19,42 @@ use crate::{
     id::ContainerId,
 };
 
-/// What is known of a container for connecting to its agent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What is known of a container for starting it and for connecting to its agent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Reach {
+    /// Named networks that it still has to be connected to.
+    pub(super) networks: Vec<String>,
+    /// Its further names on them.
+    pub(super) aliases: Vec<String>,
     /// Pid of its PID 1 on the engine's machine; 0 when it does not run.
     pub(super) pid: u32,
     /// Whether its agent looks for clients in a directory of the host's.
     pub(super) dials: bool,
 }
 
-/// What is known of a container for connecting to its agent.
+/// What an answer says for that.
 pub(super) fn reach(answer: &ContainerInspectResponse) -> Reach {
     let state = answer.state.as_ref();
     let running = state.and_then(|state| state.running).unwrap_or(false);
     let pid = state.and_then(|state| state.pid).filter(|_| running);
     let mounts = answer.mounts.iter().flatten();
+    let config = answer.config.as_ref();
+    let list = |label: &str| -> Vec<String> {
+        let text = config.and_then(|config| config.labels.as_ref()?.get(label));
+        let names = text.map(String::as_str).unwrap_or_default().split(',');
+        names
+            .filter(|name| !name.is_empty())
+            .map(str::to_owned)
+            .collect()
+    };
+    let networks = answer.network_settings.as_ref();
+    let networks = networks.and_then(|settings| settings.networks.as_ref());
+    let has = |name: &String| networks.is_some_and(|networks| networks.contains_key(name));
+    let mut further = list(convert::NETWORKS);
+    further.retain(|name| !has(name));
     Reach {
+        networks: further,
+        aliases: list(convert::ALIASES),
         pid: pid.and_then(|pid| u32::try_from(pid).ok()).unwrap_or(0),
         dials: mounts
             .into_iter()

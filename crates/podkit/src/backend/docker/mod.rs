@@ -234,7 +234,9 @@ impl Backend for DockerBackend {
 
     async fn create(&self, spec: &ContainerSpec) -> Result<ContainerId> {
         self.order(spec).await?;
-        if let Err(error) = self.connect_networks(spec).await {
+        let further = convert::further_networks(&spec.network, &self.facts);
+        let endpoint = convert::endpoint(&spec.aliases);
+        if let Err(error) = self.connect_networks(&spec.name, further, endpoint).await {
             return Err(match Backend::remove(self, &spec.name).await {
                 Ok(()) => error,
                 Err(failure) => error.with_cleanup(failure),
@@ -244,6 +246,11 @@ impl Backend for DockerBackend {
     }
 
     async fn start(&self, id: &ContainerId) -> Result<()> {
+        let seen = self.seen.lock().get(id).map(|(_, reach)| reach.clone());
+        if let Some(reach) = seen {
+            let endpoint = convert::endpoint(&reach.aliases);
+            self.connect_networks(id, &reach.networks, endpoint).await?;
+        }
         let (mut filled, mut networked) = (0, false);
         loop {
             let Err(error) = self.docker.start_container(id.as_str(), None).await else {

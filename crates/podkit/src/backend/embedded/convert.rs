@@ -35,6 +35,7 @@ pub(super) fn capabilities(facts: &runtime::Facts) -> Capabilities {
         dns: false,
         ulimits: false,
         devices: false,
+        gpus: false,
         runtimes: Vec::new(),
         platforms: false,
         auto_remove: false,

@@ -149,6 +149,7 @@ impl Backend for MemoryBackend {
             dns: false,
             ulimits: false,
             devices: false,
+            gpus: false,
             runtimes: Vec::new(),
             platforms: false,
             auto_remove: false,

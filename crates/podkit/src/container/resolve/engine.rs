@@ -15,7 +15,7 @@ pub(super) fn check(spec: &SessionSpec, capabilities: &Capabilities) -> Result<(
     need(capabilities.dns, !spec.dns.is_empty(), "dns")?;
     need(capabilities.ulimits, !spec.ulimits.is_empty(), "ulimits")?;
     need(capabilities.devices, !spec.devices.is_empty(), "devices")?;
-    need(capabilities.devices, spec.gpus.is_some(), "gpus")?;
+    need(capabilities.gpus, spec.gpus.is_some(), "gpus")?;
     need(capabilities.platforms, spec.platform.is_some(), "platform")?;
     need(
         capabilities.auto_remove,

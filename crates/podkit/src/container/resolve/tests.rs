@@ -25,6 +25,7 @@ fn able(all: bool) -> Capabilities {
         dns: all,
         ulimits: all,
         devices: all,
+        gpus: all,
         runtimes: if all {
             vec!["runc".to_owned()]
         } else {
