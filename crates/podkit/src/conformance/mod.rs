@@ -55,7 +55,10 @@ pub use self::{
     fault_backend::{Fault, FaultBackend, Method},
     stage::{Stage, Victim},
 };
-use crate::{backend::BackendRef, config::SessionSpec};
+use crate::{
+    backend::BackendRef,
+    config::{PullPolicy, SessionSpec},
+};
 
 /// A backend to test, and what the cases need beside it.
 #[derive(Clone, Debug)]
@@ -100,6 +103,8 @@ impl Target {
     pub(crate) fn default_spec(&self) -> SessionSpec {
         SessionSpec {
             image: self.image.clone(),
+            // No case is about registries, and none waits for one.
+            pull: self.image.as_ref().map(|_| PullPolicy::Never),
             ..SessionSpec::new()
         }
     }

@@ -129,16 +129,17 @@ impl ContainerManager {
     /// # Cancel safety
     /// A dropped call leaves nothing, or a container that carries its labels.
     pub async fn create(&self, spec: &ContainerSpec) -> Result<ContainerId> {
+        let inner = &self.0;
         if spec.pull == PullPolicy::Always {
             self.fetch(spec).await?;
         }
         match self.create_once(spec).await {
             Err(error) if error.kind() == ErrorKind::ImageNotFound => match spec.pull {
-                PullPolicy::Missing => {
+                PullPolicy::Missing if inner.backend.images().is_some() => {
                     self.fetch(spec).await?;
                     self.create_once(spec).await
                 }
-                PullPolicy::Always => Err(error),
+                PullPolicy::Missing | PullPolicy::Always => Err(error),
                 PullPolicy::Never => Err(error.with_hint(
                     "fetch it with `podkit image pull`, or allow that with the policy `missing`",
                 )),
