@@ -19,7 +19,7 @@ use super::{Flavor, endpoint::Endpoint, failure};
 use crate::{
     backend::{Capabilities, TreeKill},
     config::Image,
-    error::{Error, Result},
+    error::{Error, ErrorKind, Result},
 };
 
 /// Image of a session that names none.
@@ -57,8 +57,16 @@ pub(super) struct Facts {
 impl Facts {
     /// Asks the engine: two requests.
     pub(super) async fn ask(docker: &Docker) -> Result<Self> {
-        let version = docker.version().await.map_err(failure::error)?;
-        let info = docker.info().await.map_err(failure::error)?;
+        // Whoever cannot answer this is no engine, or not in this way.
+        let failed = |error| {
+            let error = failure::error(error);
+            match error.kind() {
+                ErrorKind::PermissionDenied | ErrorKind::TimedOut => error,
+                _ => Error::new(ErrorKind::Unavailable, error.message()),
+            }
+        };
+        let version = docker.version().await.map_err(failed)?;
+        let info = docker.info().await.map_err(failed)?;
         Self::of(&version, &info)
     }
 
@@ -271,7 +279,6 @@ impl Memory {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::ErrorKind;
 
     fn version(api: &str) -> SystemVersion {
         SystemVersion {

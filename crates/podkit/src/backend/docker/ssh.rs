@@ -1,12 +1,26 @@
 //! An engine at the other end of ssh, reached as the docker command line does: for each connection
 //! `ssh HOST docker system dial-stdio`, which passes bytes to the engine's socket there.
 
-use std::{process::Stdio, sync::Arc};
+use std::{
+    io,
+    pin::Pin,
+    process::Stdio,
+    sync::Arc,
+    task::{Context, Poll},
+};
 
 use bollard::{BollardRequest, errors::Error as EngineError};
-use hyper::{Response, body::Incoming, client::conn::http1};
+use hyper::{
+    Response, Uri,
+    body::Incoming,
+    client::conn::http1,
+    header::{HOST, HeaderValue},
+};
 use hyper_util::rt::TokioIo;
-use tokio::process::Command;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    process::{Child, ChildStdin, ChildStdout, Command},
+};
 
 use crate::error::{Error, Result};
 
@@ -84,7 +98,7 @@ pub(super) fn transport(
 
 async fn send(
     destination: &Destination,
-    request: BollardRequest,
+    mut request: BollardRequest,
 ) -> Result<Response<Incoming>, EngineError> {
     let mut child = destination
         .command()
@@ -93,29 +107,72 @@ async fn send(
         .stderr(Stdio::null())
         .kill_on_drop(true)
         .spawn()?;
-    let missing = || EngineError::from(std::io::Error::other("ssh has no standard streams"));
+    let missing = || EngineError::from(io::Error::other("ssh has no standard streams"));
     let output = child.stdout.take().ok_or_else(missing)?;
     let input = child.stdin.take().ok_or_else(missing)?;
-    let stream = TokioIo::new(tokio::io::join(output, input));
-    let (mut sender, connection) = http1::handshake(stream).await.map_err(io)?;
+    let stream = TokioIo::new(Ssh {
+        output,
+        input,
+        _child: child,
+    });
+    let (mut sender, connection) = http1::handshake(stream).await.map_err(failed)?;
     #[expect(
         clippy::disallowed_methods,
-        reason = "it lives as long as its request, whose end closes the pipes; nothing waits for it"
+        reason = "it lives as long as its request, whose end closes the pipes"
     )]
     tokio::spawn(async move {
         let _ = connection.with_upgrades().await;
-        let _ = child.kill().await;
     });
+    // A connection of its own takes a path alone, and wants the host beside it.
+    let path = request.uri().path_and_query().cloned();
+    *request.uri_mut() = path.map(Uri::from).unwrap_or_default();
+    let headers = request.headers_mut();
+    headers.insert(HOST, HeaderValue::from_static("docker"));
     sender.send_request(request).await.map_err(|error| {
-        io(std::io::Error::other(format!(
+        failed(io::Error::other(format!(
             "ssh to `{}` gave no answer: {error}",
             destination.host
         )))
     })
 }
 
-fn io(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> EngineError {
-    EngineError::from(std::io::Error::other(error))
+/// The streams of an ssh, which ends with them.
+struct Ssh {
+    output: ChildStdout,
+    input: ChildStdin,
+    _child: Child,
+}
+
+impl AsyncRead for Ssh {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.output).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Ssh {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.input).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.input).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.input).poll_shutdown(context)
+    }
+}
+
+fn failed(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> EngineError {
+    EngineError::from(io::Error::other(error))
 }
 
 #[cfg(test)]
