@@ -19,10 +19,15 @@ fn help_of_every_command_is_as_reviewed() {
         "cp",
         "write",
         "read",
+        "image",
         "doctor",
         "completions",
     ] {
         insta::assert_snapshot!(format!("help_{command}"), home.ok(&[command, "--help"]));
+    }
+    for command in ["pull", "ls", "rm", "import"] {
+        let help = home.ok(&["image", command, "--help"]);
+        insta::assert_snapshot!(format!("help_image_{command}"), help);
     }
 }
 

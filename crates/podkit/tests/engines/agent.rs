@@ -172,6 +172,13 @@ fn sockets_of_a_container_go_with_it(engine: &Engine) {
         assert_eq!(engine.socket_directories().len(), 1);
         session.close().await.unwrap();
         assert!(engine.socket_directories().is_empty());
+        // One that went with the machine's last life is made again.
+        let session = podkit.session("u", "c").await.unwrap();
+        session.stop(Duration::ZERO).await.unwrap();
+        std::fs::remove_dir(&engine.socket_directories()[0]).unwrap();
+        assert_eq!(text(&session, "echo hi").await, "hi\n");
+        session.close().await.unwrap();
+        assert!(engine.socket_directories().is_empty());
         // One whose container others have removed goes with the next sweep.
         podkit.session("u", "b").await.unwrap();
         engine.run(&["rm", "-f", &engine.containers()[0]]);

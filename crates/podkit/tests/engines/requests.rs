@@ -2,7 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use podkit::{ContainerState, Deadlines, ErrorKind, Podkit, SessionKey, SessionSpec};
+use podkit::{
+    ContainerState, Deadlines, ErrorKind, Podkit, SessionKey, SessionSpec,
+    backend::connect::connect,
+};
 
 use super::{
     DEBIAN, Engine, prefix_of,
@@ -152,6 +155,9 @@ impl<'a> Bench<'a> {
         let report = session.close().await.unwrap();
         assert!(report.failed.is_empty(), "{about}: {report:?}");
         assert_eq!(self.engine.containers().len(), 1, "{about}");
+        let options = options_at(self.engine.place.path());
+        let backend = connect(self.engine.name, &options).await.unwrap();
+        backend.sweep(Duration::ZERO).await.unwrap();
         assert_eq!(self.engine.socket_directories().len(), 1, "{about}");
     }
 }
@@ -261,9 +267,7 @@ fn engine_that_is_not_there_is_told_with_all_that_was_tried(engine: &Engine) {
         options.docker.host = Some(missing.clone());
         options.docker.container_host = Some(missing.clone());
         for name in [engine.name, missing.as_str()] {
-            let error = podkit::backend::connect::connect(name, &options)
-                .await
-                .unwrap_err();
+            let error = connect(name, &options).await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
             assert!(error.message().contains("none.sock"), "{error}");
             assert!(error.hint().is_some());
@@ -272,9 +276,7 @@ fn engine_that_is_not_there_is_told_with_all_that_was_tried(engine: &Engine) {
         let _listener = tokio::net::UnixListener::bind(&silent).unwrap();
         let began = Instant::now();
         let url = format!("unix://{}", silent.display());
-        let error = podkit::backend::connect::connect(&url, &options)
-            .await
-            .unwrap_err();
+        let error = connect(&url, &options).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
         assert!(began.elapsed() < LONGEST);
     });

@@ -2,7 +2,7 @@
 
 use std::{
     net::{SocketAddr, TcpListener, UdpSocket},
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::SystemTime,
 };
 
@@ -53,13 +53,41 @@ impl DockerBackend {
             spec.ports.iter().try_for_each(check_port)?;
         }
         let link = self.link_directory(&spec.name);
+        let made = self
+            .order_with(spec, name, image.as_ref(), link.as_deref())
+            .await;
+        match (made, link, &self.links) {
+            (Ok(true), Some(directory), _) => {
+                let mut directories = self.directories.lock();
+                directories.insert(spec.name.clone(), directory);
+                Ok(())
+            }
+            (made, Some(directory), Some(links)) => {
+                // One that was made all the same, and not told, needs it; a sweep looks.
+                if made.as_ref().is_err_and(is_refusal) {
+                    links.remove(&directory);
+                }
+                made.map(drop)
+            }
+            (made, ..) => made.map(drop),
+        }
+    }
+
+    /// Orders a container: whether it sees the directory for the agent's clients.
+    async fn order_with(
+        &self,
+        spec: &ContainerSpec,
+        name: &str,
+        image: Option<&ImageConfig>,
+        link: Option<&Path>,
+    ) -> Result<bool> {
         let mut around = Circumstances {
             facts: &self.facts,
             agent: &self.agent.name,
             agent_labels: self.agent.labels(),
-            link: link.as_deref(),
+            link,
             now: SystemTime::now(),
-            image: image.as_ref(),
+            image,
         };
         let mut options = CreateContainerOptionsBuilder::new().name(spec.name.as_str());
         if let Some(platform) = &spec.platform {
@@ -73,7 +101,7 @@ impl DockerBackend {
                 .create_container(Some(options.clone()), body)
                 .await;
             let Err(error) = made else {
-                return Ok(());
+                return Ok(around.link.is_some());
             };
             let link_unseen = around.link.is_some_and(|directory| {
                 let directory = directory.display().to_string().to_lowercase();
@@ -157,6 +185,20 @@ impl DockerBackend {
         }
         Ok(())
     }
+}
+
+/// Whether nothing was made for sure.
+fn is_refusal(error: &Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::AlreadyExists
+            | ErrorKind::NotFound
+            | ErrorKind::ImageNotFound
+            | ErrorKind::InvalidInput
+            | ErrorKind::Conflict
+            | ErrorKind::Unsupported
+            | ErrorKind::PermissionDenied
+    )
 }
 
 /// Checks that nobody has a port of this machine's. Whoever takes it between this and the start is

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     net::IpAddr,
+    path::PathBuf,
     time::{Duration, SystemTime},
 };
 
@@ -28,8 +29,8 @@ pub(super) struct Reach {
     pub(super) aliases: Vec<String>,
     /// Pid of its PID 1 on the engine's machine; 0 when it does not run.
     pub(super) pid: u32,
-    /// Whether its agent looks for clients in a directory of the host's.
-    pub(super) dials: bool,
+    /// Directory of the host's in which its agent looks for clients.
+    pub(super) link: Option<PathBuf>,
 }
 
 /// What an answer says for that.
@@ -37,7 +38,7 @@ pub(super) fn reach(answer: &ContainerInspectResponse) -> Reach {
     let state = answer.state.as_ref();
     let running = state.and_then(|state| state.running).unwrap_or(false);
     let pid = state.and_then(|state| state.pid).filter(|_| running);
-    let mounts = answer.mounts.iter().flatten();
+    let mut mounts = answer.mounts.iter().flatten();
     let config = answer.config.as_ref();
     let list = |label: &str| -> Vec<String> {
         let text = config.and_then(|config| config.labels.as_ref()?.get(label));
@@ -56,9 +57,9 @@ pub(super) fn reach(answer: &ContainerInspectResponse) -> Reach {
         networks: further,
         aliases: list(convert::ALIASES),
         pid: pid.and_then(|pid| u32::try_from(pid).ok()).unwrap_or(0),
-        dials: mounts
-            .into_iter()
-            .any(|mount| mount.destination.as_deref() == Some(link::TARGET)),
+        link: mounts
+            .find(|mount| mount.destination.as_deref() == Some(link::TARGET))
+            .and_then(|mount| mount.source.as_ref().map(PathBuf::from)),
     }
 }
 

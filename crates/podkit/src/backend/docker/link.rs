@@ -2,7 +2,6 @@
 //! the engine's to a process that the engine starts beside it.
 
 use std::{
-    collections::BTreeSet,
     fs::DirBuilder,
     hash::{BuildHasher, RandomState},
     io,
@@ -73,25 +72,30 @@ impl Links {
         }
     }
 
-    pub(super) fn directory(&self, container: &ContainerId) -> PathBuf {
-        self.base.join(container.as_str())
-    }
-
-    /// Makes a container's directory: `None` where that is not possible.
+    /// Makes a directory for a container that is to be made: `None` where that is not possible. Each
+    /// life of a name has one of its own, so that the end of one takes nothing from the next.
     pub(super) fn make(&self, container: &ContainerId) -> Option<PathBuf> {
-        let directory = self.directory(container);
+        let number = RandomState::new().hash_one(0_u8);
+        let directory = self.base.join(format!("{container}.{number:016x}"));
         make_private(&directory).ok().map(|()| directory)
     }
 
-    /// Removes a container's directory.
-    pub(super) fn remove(&self, container: &ContainerId) {
-        let _ = std::fs::remove_dir_all(self.directory(container));
+    /// Whether a directory is one of these: other users' are elsewhere.
+    pub(super) fn has(&self, directory: &Path) -> bool {
+        directory.parent() == Some(&self.base)
     }
 
-    /// Containers that have a directory older than `min_age`.
-    pub(super) fn older_than(&self, min_age: Duration) -> BTreeSet<ContainerId> {
+    /// Removes a directory.
+    pub(super) fn remove(&self, directory: &Path) {
+        if self.has(directory) {
+            let _ = std::fs::remove_dir_all(directory);
+        }
+    }
+
+    /// Directories older than `min_age`, with the containers that they were made for.
+    pub(super) fn older_than(&self, min_age: Duration) -> Vec<(ContainerId, PathBuf)> {
         let Ok(entries) = std::fs::read_dir(&self.base) else {
-            return BTreeSet::new();
+            return Vec::new();
         };
         let old = |entry: &std::fs::DirEntry| {
             let changed = entry.metadata().and_then(|metadata| metadata.modified());
@@ -100,11 +104,12 @@ impl Links {
                 .and_then(|at| SystemTime::now().duration_since(at).ok());
             age.is_some_and(|age| age >= min_age)
         };
-        entries
-            .flatten()
-            .filter(old)
-            .filter_map(|entry| ContainerId::new(entry.file_name().into_string().ok()?).ok())
-            .collect()
+        let named = |entry: std::fs::DirEntry| {
+            let name = entry.file_name().into_string().ok()?;
+            let (container, _) = name.rsplit_once('.')?;
+            Some((ContainerId::new(container).ok()?, entry.path()))
+        };
+        entries.flatten().filter(old).filter_map(named).collect()
     }
 }
 

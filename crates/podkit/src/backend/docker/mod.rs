@@ -6,6 +6,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     fmt,
+    path::PathBuf,
     sync::atomic::{AtomicU8, Ordering},
     time::{Duration, Instant},
 };
@@ -118,6 +119,8 @@ pub struct DockerBackend {
     links: Option<Links>,
     dials: Dials,
     seen: Lock<HashMap<ContainerId, (Instant, Reach)>>,
+    /// Directories for the sockets of containers that were looked at.
+    directories: Lock<HashMap<ContainerId, PathBuf>>,
 }
 
 /// Whether agents reach sockets of this machine: not known, yes, no.
@@ -169,15 +172,31 @@ impl DockerBackend {
         failure::error(error)
     }
 
+    /// Makes the directory for a container's sockets again, which went with the machine's last life:
+    /// whether it was gone.
+    async fn make_link_again(&self, id: &ContainerId) -> Result<bool> {
+        let Some(links) = &self.links else {
+            return Ok(false);
+        };
+        let directory = inspect::reach(&self.look(id).await?).link;
+        let gone = directory.filter(|directory| links.has(directory) && !directory.exists());
+        Ok(gone.is_some_and(|directory| link::make_private(&directory).is_ok()))
+    }
+
     async fn look(&self, id: &ContainerId) -> Result<bollard::models::ContainerInspectResponse> {
         let answer = settled(|| self.docker.inspect_container(id.as_str(), None))
             .await
             .map_err(|error| self.failed(error))?;
+        let reach = inspect::reach(&answer);
+        if let Some(directory) = &reach.link {
+            let mut directories = self.directories.lock();
+            directories.insert(id.clone(), directory.clone());
+        }
         let mut seen = self.seen.lock();
         if seen.len() > 256 {
             seen.retain(|_, (at, _)| at.elapsed() < FRESH);
         }
-        seen.insert(id.clone(), (Instant::now(), inspect::reach(&answer)));
+        seen.insert(id.clone(), (Instant::now(), reach));
         Ok(answer)
     }
 
@@ -251,7 +270,7 @@ impl Backend for DockerBackend {
             let endpoint = convert::endpoint(&reach.aliases);
             self.connect_networks(id, &reach.networks, endpoint).await?;
         }
-        let (mut filled, mut networked) = (0, false);
+        let (mut filled, mut networked, mut linked) = (0, false, false);
         loop {
             let Err(error) = self.docker.start_container(id.as_str(), None).await else {
                 return Ok(());
@@ -272,6 +291,8 @@ impl Backend for DockerBackend {
                     ErrorKind::ContainerGone,
                     "the container is being removed",
                 ));
+            } else if !linked && self.make_link_again(id).await? {
+                linked = true;
             } else {
                 return Err(self.failed(error));
             }
@@ -324,8 +345,9 @@ impl Backend for DockerBackend {
             Err(error) => return Err(self.failed(error)),
         }
         self.seen.lock().remove(id);
-        if let Some(links) = &self.links {
-            links.remove(id);
+        let directory = self.directories.lock().remove(id);
+        if let (Some(links), Some(directory)) = (&self.links, directory) {
+            links.remove(&directory);
         }
         Ok(())
     }
@@ -397,10 +419,12 @@ impl Backend for DockerBackend {
                 "the container does not run",
             ));
         }
-        if reach.dials && self.dials.known() != Some(false) {
-            return self.dial(id, reach.pid).await;
+        match &reach.link {
+            Some(directory) if self.dials.known() != Some(false) => {
+                self.dial(id, reach.pid, directory).await
+            }
+            _ => link::through_engine(&self.docker, id).await,
         }
-        link::through_engine(&self.docker, id).await
     }
 
     async fn logs(&self, id: &ContainerId, tail_bytes: u64) -> Result<Vec<u8>> {
@@ -433,11 +457,13 @@ impl Backend for DockerBackend {
         let Some(links) = &self.links else {
             return Ok(report);
         };
-        for id in links.older_than(min_age) {
-            if let Err(error) = self.docker.inspect_container(id.as_str(), None).await
-                && failure::is_missing(&error)
-            {
-                links.remove(&id);
+        for (id, directory) in links.older_than(min_age) {
+            let unused = match self.docker.inspect_container(id.as_str(), None).await {
+                Ok(answer) => inspect::reach(&answer).link.as_ref() != Some(&directory),
+                Err(error) => failure::is_missing(&error),
+            };
+            if unused {
+                links.remove(&directory);
                 report
                     .removed
                     .push(format!("directory of sockets of `{id}`"));

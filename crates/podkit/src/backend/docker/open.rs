@@ -97,6 +97,7 @@ impl DockerBackend {
             memory,
             dials: Dials::new(dials),
             seen: Lock::default(),
+            directories: Lock::default(),
         })
     }
 }

@@ -1,5 +1,7 @@
 //! Reaching a container's agent by the better of the two ways.
 
+use std::path::Path;
+
 use tokio::time::timeout;
 
 use super::{DIAL, DockerBackend, link, link::Waiting};
@@ -7,9 +9,14 @@ use crate::{backend::AgentStream, error::Result, id::ContainerId};
 
 impl DockerBackend {
     /// Waits for the agent to dial out; when it is late, asks the engine as well.
-    pub(super) async fn dial(&self, id: &ContainerId, pid: u32) -> Result<AgentStream> {
-        let directory = self.links.as_ref().map(|links| links.directory(id));
-        let waiting = directory.and_then(|directory| Waiting::new(&directory).ok());
+    pub(super) async fn dial(
+        &self,
+        id: &ContainerId,
+        pid: u32,
+        directory: &Path,
+    ) -> Result<AgentStream> {
+        let links = self.links.as_ref().filter(|links| links.has(directory));
+        let waiting = links.and_then(|_| Waiting::new(directory).ok());
         let Some(waiting) = waiting else {
             return link::through_engine(&self.docker, id).await;
         };
