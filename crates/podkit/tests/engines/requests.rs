@@ -156,7 +156,7 @@ impl<'a> Bench<'a> {
         assert!(report.failed.is_empty(), "{about}: {report:?}");
         assert_eq!(self.engine.containers().len(), 1, "{about}");
         let options = options_at(self.engine.place.path());
-        let backend = connect(self.engine.name, &options).await.unwrap();
+        let backend = connect(&self.proxy.url(), &options).await.unwrap();
         backend.sweep(Duration::ZERO).await.unwrap();
         assert_eq!(self.engine.socket_directories().len(), 1, "{about}");
     }
