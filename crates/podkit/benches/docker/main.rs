@@ -23,7 +23,7 @@ use std::{
 };
 
 use bare::Bare;
-use podkit::{Limit, Podkit, Prefix, Session, SessionKey, SessionSpec};
+use podkit::{ExecEvent, Limit, Podkit, Prefix, Session, SessionKey, SessionSpec};
 use table::{Rounds, row};
 
 const PAUSE: Duration = Duration::from_millis(150);
@@ -249,6 +249,51 @@ async fn reconnect(bench: &Bench, rounds: Rounds) {
     );
 }
 
+/// Where the time of a warm exec goes, beside what the same program takes on the host.
+async fn steps(bench: &Bench) {
+    let session = bench.open("steps").await;
+    let mut columns: [Vec<f64>; 5] = Default::default();
+    let ms = |time: Duration| time.as_secs_f64() * 1e3;
+    for round in 0..120 {
+        let began = Instant::now();
+        let mut handle = session.exec(["echo", "hi"]).stream().await.unwrap();
+        let (mut started, mut output, mut wall) = (began, began, Duration::ZERO);
+        while let Some(event) = handle.next().await {
+            match event.unwrap() {
+                ExecEvent::Started(_) => started = Instant::now(),
+                ExecEvent::Stdout(_) => output = Instant::now(),
+                ExecEvent::Exited(result) => wall = result.usage.wall,
+                _ => {}
+            }
+        }
+        let end = Instant::now();
+        let host = Instant::now();
+        let printed = Command::new("echo").arg("hi").output().unwrap();
+        let host = host.elapsed();
+        assert_eq!(printed.stdout, b"hi\n");
+        if round >= 20 {
+            columns[0].push(ms(started - began));
+            columns[1].push(ms(output - started));
+            columns[2].push(ms(end - output));
+            columns[3].push(ms(wall));
+            columns[4].push(ms(host));
+        }
+    }
+    session.close().await.unwrap();
+    println!("\n| step of a warm exec | ms: p50 |\n| --- | --- |");
+    let names = [
+        "request, supervisor, fork, rights, filter, execution: until `Started` came",
+        "the program, until its output came",
+        "its end, a look for what it left, until `Exited` came",
+        "of all that, by the agent's clock from fork to end",
+        "the same program started on the host, output captured",
+    ];
+    for (name, mut times) in names.into_iter().zip(columns) {
+        times.sort_by(f64::total_cmp);
+        println!("| {name} | {:.2} |", times[times.len() / 2]);
+    }
+}
+
 fn resident_kib() -> u64 {
     let text = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = text.lines().find(|line| line.starts_with("VmRSS:"));
@@ -289,6 +334,7 @@ async fn run() {
         reconnect(&bench, rounds).await;
         parallel(&bench, Rounds { count: 30, pause }).await;
     }
+    steps(&bench).await;
     memory(&bench).await;
     bench.podkit.shutdown().await;
 }
