@@ -66,7 +66,7 @@ CONF
 make_tree() {
     [ -s "$cache/debian.tar" ] && return
     say "make a Debian for the images"
-    mmdebstrap --quiet --variant=minbase --include=python3-minimal,procps,util-linux bookworm \
+    mmdebstrap --quiet --format=tar --variant=minbase --include=python3-minimal,procps,util-linux bookworm \
         "$cache/debian.tar.new"
     mv "$cache/debian.tar.new" "$cache/debian.tar"
 }
