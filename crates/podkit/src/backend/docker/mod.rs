@@ -123,21 +123,32 @@ pub struct DockerBackend {
     directories: Lock<HashMap<ContainerId, PathBuf>>,
 }
 
+/// Calls that an agent has to miss before it is taken not to reach sockets of this machine: one may
+/// be late because the machine is busy.
+const MISSES: u8 = 3;
+
 /// Whether agents reach sockets of this machine: not known, yes, no.
 #[derive(Debug)]
-struct Dials(AtomicU8);
+struct Dials {
+    known: AtomicU8,
+    missed: AtomicU8,
+}
 
 impl Dials {
     const fn new(known: Option<bool>) -> Self {
-        Self(AtomicU8::new(match known {
+        let known = match known {
             None => 0,
             Some(true) => 1,
             Some(false) => 2,
-        }))
+        };
+        Self {
+            known: AtomicU8::new(known),
+            missed: AtomicU8::new(0),
+        }
     }
 
     fn known(&self) -> Option<bool> {
-        match self.0.load(Ordering::Relaxed) {
+        match self.known.load(Ordering::Relaxed) {
             1 => Some(true),
             2 => Some(false),
             _ => None,
@@ -147,7 +158,13 @@ impl Dials {
     /// Notes what was seen; whether that is news.
     fn note(&self, yes: bool) -> bool {
         let new = if yes { 1 } else { 2 };
-        self.0.swap(new, Ordering::Relaxed) != new
+        self.known.swap(new, Ordering::Relaxed) != new
+    }
+
+    /// Counts a call that did not come: whether that is enough to know.
+    fn miss(&self) -> bool {
+        let before = self.missed.fetch_add(1, Ordering::Relaxed);
+        self.known().is_none() && before + 1 >= MISSES
     }
 }
 
@@ -169,7 +186,13 @@ impl DockerBackend {
         {
             memory.forget();
         }
-        failure::error(error)
+        let error = failure::error(error);
+        if error.kind() == ErrorKind::Unavailable {
+            let message = format!("{}, at `{}`", error.message(), self.url);
+            let hint = open::start_hint(self.facts.flavor);
+            return Error::new(ErrorKind::Unavailable, message).with_hint(hint);
+        }
+        error
     }
 
     /// Makes the directory for a container's sockets again, which went with the machine's last life:

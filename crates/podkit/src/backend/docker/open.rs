@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::timeout;
 
 use super::{
-    Asked, Dials, DockerBackend,
+    Asked, Dials, DockerBackend, Flavor,
     agent_volume::AgentVolume,
     credentials::Credentials,
     endpoint,
@@ -102,6 +102,19 @@ impl DockerBackend {
     }
 }
 
+/// How an engine that does not answer is started.
+pub(super) const fn start_hint(flavor: Flavor) -> &'static str {
+    match flavor {
+        Flavor::Docker => {
+            "start it with `systemctl start docker`, or say where it is with DOCKER_HOST"
+        }
+        Flavor::Podman => {
+            "start it with `systemctl start podman.socket` (as a user: `systemctl --user …`), or say \
+             where it is with CONTAINER_HOST"
+        }
+    }
+}
+
 /// Nobody answered, with all that was tried.
 fn nobody(asked: &Asked, failures: &[(String, Error)]) -> Error {
     let tried: Vec<String> = failures
@@ -109,15 +122,8 @@ fn nobody(asked: &Asked, failures: &[(String, Error)]) -> Error {
         .map(|(place, error)| format!("{place}: {}", error.message()))
         .collect();
     let (engine, hint) = match asked {
-        Asked::Docker => (
-            "Docker",
-            "start it with `systemctl start docker`, or say where it is with DOCKER_HOST",
-        ),
-        Asked::Podman => (
-            "Podman",
-            "start it with `systemctl start podman.socket` (as a user: `systemctl --user …`), or say \
-             where it is with CONTAINER_HOST",
-        ),
+        Asked::Docker => ("Docker", start_hint(Flavor::Docker)),
+        Asked::Podman => ("Podman", start_hint(Flavor::Podman)),
         Asked::Url(_) => (
             "the engine",
             "check the address, and that the engine runs there",

@@ -31,7 +31,7 @@ impl DockerBackend {
         tokio::select! {
             Ok(stream) = &mut dialled => Ok(stream),
             stream = &mut engine => {
-                if stream.is_ok() && self.dials.known().is_none() {
+                if stream.is_ok() && self.dials.miss() {
                     self.note_dials(false);
                 }
                 stream
