@@ -3,7 +3,9 @@
 use std::{
     collections::VecDeque,
     io::{Read, Write},
-    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    net::Shutdown,
+    os::unix::net::UnixStream,
+    process::{Child, Command, Stdio},
     sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
     thread,
 };
@@ -18,10 +20,18 @@ use crate::container::PATIENCE;
 /// Replies that are read ahead: a client that takes none soon does not read any more.
 const AHEAD: usize = 4;
 
+/// How a client reaches the agent.
+enum Way {
+    /// By a process that the engine has started inside.
+    Process(Child),
+    /// By a socket that the agent has called.
+    Socket(UnixStream),
+}
+
 /// One client's connection.
 pub(crate) struct Client {
-    process: Child,
-    input: Option<ChildStdin>,
+    way: Way,
+    input: Option<Box<dyn Write + Send>>,
     replies: Receiver<(u32, Reply)>,
     /// Replies of other streams than the one that was waited for.
     early: VecDeque<(u32, Reply)>,
@@ -67,7 +77,7 @@ pub(crate) fn shell(text: &str) -> ExecSpec {
     spec(&["/bin/sh", "-c", text])
 }
 
-fn read_replies(mut source: ChildStdout, sender: &SyncSender<(u32, Reply)>) {
+fn read_replies(mut source: impl Read, sender: &SyncSender<(u32, Reply)>) {
     let mut frames = FrameBuffer::new();
     let mut buffer = vec![0; MAX_DATA_BYTES];
     while let Ok(count @ 1..) = source.read(&mut buffer) {
@@ -88,13 +98,23 @@ impl Client {
             .stdout(Stdio::piped())
             .stderr(Stdio::null());
         let mut process = command.spawn().unwrap();
-        let input = process.stdin.take();
+        let input = Box::new(process.stdin.take().unwrap());
         let source = process.stdout.take().unwrap();
+        Self::over(Way::Process(process), input, source)
+    }
+
+    /// A client on a socket that the agent has called.
+    pub(crate) fn called(socket: UnixStream) -> Self {
+        let (input, source) = (socket.try_clone().unwrap(), socket.try_clone().unwrap());
+        Self::over(Way::Socket(socket), Box::new(input), source)
+    }
+
+    fn over(way: Way, input: Box<dyn Write + Send>, source: impl Read + Send + 'static) -> Self {
         let (sender, replies) = sync_channel(AHEAD);
         thread::spawn(move || read_replies(source, &sender));
         Self {
-            process,
-            input,
+            way,
+            input: Some(input),
             replies,
             early: VecDeque::new(),
             last: 0,
@@ -283,13 +303,19 @@ impl Client {
     /// Hangs up.
     pub(crate) fn hang_up(&mut self) {
         self.input = None;
+        if let Way::Socket(socket) = &self.way {
+            // The reader holds it open otherwise; the agent may be gone already.
+            let _ = socket.shutdown(Shutdown::Both);
+        }
     }
 }
 
 impl Drop for Client {
     fn drop(&mut self) {
         self.hang_up();
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        if let Way::Process(process) = &mut self.way {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::{
     fs,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    process::{Child, ChildStdout, Command, ExitStatus, Stdio},
+    process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio},
     sync::atomic::{AtomicU32, Ordering},
     thread,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -18,9 +18,29 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 /// One agent as PID 1 of its own namespaces. Its end is the end of all that is in them.
 pub(crate) struct Container {
     unshare: Child,
-    /// PID 1, as the host numbers it.
+    /// PID 1, as the host numbers it; 0 when it had ended before it could be seen.
     pub(crate) init: u32,
     place: PathBuf,
+}
+
+/// What is around an agent when it starts.
+pub(crate) struct Around<'a> {
+    /// Its standard output.
+    pub(crate) output: Stdio,
+    /// Its working directory.
+    pub(crate) cwd: &'a str,
+    /// What executes it.
+    pub(crate) wrapper: &'a [&'a str],
+}
+
+impl Default for Around<'_> {
+    fn default() -> Self {
+        Self {
+            output: Stdio::inherit(),
+            cwd: "/",
+            wrapper: &[],
+        }
+    }
 }
 
 /// Waits until something is there.
@@ -62,6 +82,32 @@ fn new_place() -> PathBuf {
     place
 }
 
+/// `podkit-agent init` in new namespaces, in an environment of `PATH` and `BASE=1`.
+fn init_command(place: &Path, wrapper: &[&str], arguments: &[&str]) -> Command {
+    let mut command = Command::new("unshare");
+    if !is_root() {
+        command.args(["--user", "--map-root-user"]);
+    }
+    command
+        .args([
+            "--pid",
+            "--fork",
+            "--mount",
+            "--mount-proc",
+            "--net",
+            "--kill-child=KILL",
+            "--",
+        ])
+        .args(wrapper)
+        .arg(place.join("agent"))
+        .arg("init")
+        .args(arguments)
+        .env_clear()
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+        .env("BASE", "1");
+    command
+}
+
 fn arguments_of(pid: u32) -> Vec<String> {
     let text = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let words = text
@@ -80,43 +126,49 @@ impl Container {
 
     /// As [`start`](Self::start), with this for its standard output.
     pub(crate) fn start_writing(arguments: &[&str], output: Stdio) -> Self {
+        let around = Around {
+            output,
+            ..Around::default()
+        };
+        Self::start_in(arguments, around)
+    }
+
+    /// As [`start`](Self::start), with other things around the agent.
+    pub(crate) fn start_in(arguments: &[&str], around: Around<'_>) -> Self {
         let place = new_place();
-        let mut command = Command::new("unshare");
-        if !is_root() {
-            command.args(["--user", "--map-root-user"]);
-        }
+        let mut command = init_command(&place, around.wrapper, arguments);
         command
-            .args([
-                "--pid",
-                "--fork",
-                "--mount",
-                "--mount-proc",
-                "--net",
-                "--kill-child=KILL",
-                "--",
-            ])
-            .arg(place.join("agent"))
-            .arg("init")
-            .args(arguments)
-            .current_dir("/")
-            .env_clear()
-            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
-            .env("BASE", "1")
+            .current_dir(around.cwd)
             // Not what a command should get.
             .stdin(Stdio::piped())
-            .stdout(output);
-        let unshare = command.spawn().unwrap();
+            .stdout(around.output);
+        let mut unshare = command.spawn().unwrap();
         let children = format!("/proc/{0}/task/{0}/children", unshare.id());
         let init = wait_for("PID 1", || {
-            let text = fs::read_to_string(&children).ok()?;
-            let pid = text.split_whitespace().next()?.parse().ok()?;
-            (arguments_of(pid).get(1)? == "init").then_some(pid)
+            let is_over = unshare.try_wait().unwrap().is_some();
+            let text = fs::read_to_string(&children).unwrap_or_default();
+            let pid = text
+                .split_whitespace()
+                .next()
+                .and_then(|word| word.parse().ok());
+            pid.filter(|pid| arguments_of(*pid).get(1).is_some_and(|word| word == "init"))
+                .or(is_over.then_some(0))
         });
         Self {
             unshare,
             init,
             place,
         }
+    }
+
+    /// What an agent says that does not serve with these arguments.
+    pub(crate) fn refused(arguments: &[&str]) -> Output {
+        let place = new_place();
+        // One that serves all the same ends soon.
+        let arguments = [&["--max-lifetime", "5000"], arguments].concat();
+        let output = init_command(&place, &[], &arguments).output().unwrap();
+        fs::remove_dir_all(place).unwrap();
+        output
     }
 
     /// What PID 1 writes, where it was given a pipe.
@@ -204,8 +256,21 @@ impl Container {
         line.split_whitespace().next().unwrap().parse().unwrap()
     }
 
+    /// Processor time that PID 1 has used.
+    pub(crate) fn processor_time(&self) -> Duration {
+        let text = fs::read_to_string(format!("/proc/{}/stat", self.init)).unwrap();
+        let (_, rest) = text.rsplit_once(')').unwrap();
+        let ticks = rest.split_whitespace().skip(11).take(2);
+        // Linux tells hundredths of a second on every machine.
+        ticks
+            .map(|word| Duration::from_millis(10 * word.parse::<u64>().unwrap()))
+            .sum()
+    }
+
     /// Sends PID 1 a signal from the host.
     pub(crate) fn signal(&self, name: &str) {
+        // That would be this process and its group.
+        assert_ne!(self.init, 0, "PID 1 has ended");
         let status = Command::new("kill")
             .arg(name)
             .arg(self.init.to_string())

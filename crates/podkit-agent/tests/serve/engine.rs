@@ -3,7 +3,7 @@
 
 use std::{
     fs,
-    io::{Read, Write},
+    io::Read,
     os::unix::net::{UnixListener, UnixStream},
     path::Path,
     process::Stdio,
@@ -11,51 +11,38 @@ use std::{
     time::Duration,
 };
 
-use podkit_agent::{FrameBuffer, PROTOCOL_VERSION, PROTOCOL_VERSION_MIN, Reply, Request};
-
 use crate::{
-    client::{shell, spec},
+    client::{Client, shell, spec},
     container::{Container, PATIENCE, wait_for},
 };
 
 /// A directory for clients' sockets, which goes with this value.
-fn directory() -> tempfile::TempDir {
+pub(crate) fn directory() -> tempfile::TempDir {
     tempfile::tempdir_in("/var/tmp").unwrap()
 }
 
 /// A socket that listens before it is seen.
-fn wait_at(directory: &Path, name: &str) -> UnixListener {
-    let hidden = directory.join(format!(".{name}"));
+pub(crate) fn wait_at(directory: &Path, name: &str) -> UnixListener {
+    let hidden = directory.join(".hidden");
     let listener = UnixListener::bind(&hidden).unwrap();
     fs::rename(hidden, directory.join(name)).unwrap();
     listener
 }
 
-/// The agent's call, which is greeted.
-fn answer(listener: &UnixListener) -> UnixStream {
+/// The agent's call.
+pub(crate) fn call(listener: &UnixListener) -> UnixStream {
     listener.set_nonblocking(true).unwrap();
-    let (mut stream, _) = wait_for("the agent's call", || listener.accept().ok());
+    let (stream, _) = wait_for("the agent's call", || listener.accept().ok());
     stream.set_nonblocking(false).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    let mut frame = Vec::new();
-    let hello = Request::Hello {
-        version: PROTOCOL_VERSION,
-        version_min: PROTOCOL_VERSION_MIN,
-    };
-    hello.encode(0, &mut frame);
-    stream.write_all(&frame).unwrap();
-    let mut frames = FrameBuffer::new();
-    let mut buffer = [0; 4096];
-    loop {
-        let count = stream.read(&mut buffer).unwrap();
-        assert!(count > 0, "the agent hung up");
-        frames.push(&buffer[..count]);
-        if let Some((kind, _, payload)) = frames.next_frame().unwrap() {
-            let reply = Reply::decode(kind, payload).unwrap();
-            assert!(matches!(reply, Reply::Hello { .. }), "{reply:?}");
-            return stream;
-        }
-    }
+    stream
+}
+
+/// The agent's call, which is greeted.
+pub(crate) fn answer(listener: &UnixListener) -> Client {
+    let mut client = Client::called(call(listener));
+    client.greet();
+    client
 }
 
 #[test]

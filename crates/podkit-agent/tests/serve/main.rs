@@ -12,13 +12,16 @@
 mod client;
 mod clocks;
 mod container;
+mod dial;
 mod engine;
 mod exec;
 mod files;
 mod flow;
 mod hostile;
 mod input;
+mod log;
 mod main_command;
 mod memory;
+mod options;
 mod peers;
 mod trees;
