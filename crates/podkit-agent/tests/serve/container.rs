@@ -2,10 +2,14 @@
 
 use std::{
     fs,
+    io::Read,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio},
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        atomic::{AtomicU32, Ordering},
+        mpsc,
+    },
     thread,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -41,6 +45,19 @@ impl Default for Around<'_> {
             wrapper: &[],
         }
     }
+}
+
+/// All that a container's log says until it ends.
+pub(crate) fn read_to_end(mut log: ChildStdout) -> Vec<u8> {
+    let (sender, all) = mpsc::channel();
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        let read = log.read_to_end(&mut bytes).map(|_| bytes);
+        // Nobody waits any more when the test has failed.
+        let _ = sender.send(read);
+    });
+    let all = all.recv_timeout(PATIENCE).expect("the log did not end");
+    all.unwrap()
 }
 
 /// Waits until something is there.

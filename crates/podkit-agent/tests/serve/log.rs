@@ -11,7 +11,7 @@ use podkit_agent::{Reply, Request};
 
 use crate::{
     client::shell,
-    container::{Container, wait_for},
+    container::{Container, read_to_end, wait_for},
 };
 
 /// Bytes of a pipe, and of what the agent takes at once.
@@ -41,7 +41,7 @@ fn program_waits_for_the_reader_and_the_agent_for_nobody() {
     const LINES: usize = 700_001;
     let text = format!("seq {LINES}; exit 3");
     let mut container = Container::start_writing(&["--", "sh", "-c", &text], Stdio::piped());
-    let mut log = container.log();
+    let log = container.log();
     let mut client = container.client();
     client.run(shell("true"));
     let memory = || container.kilobytes("status", "VmRSS:");
@@ -55,8 +55,7 @@ fn program_waits_for_the_reader_and_the_agent_for_nobody() {
     assert!(grown <= GROWTH, "{grown} KiB");
     // It is held back still.
     container.wait_for_argument(&LINES.to_string());
-    let mut seen = String::new();
-    log.read_to_string(&mut seen).unwrap();
+    let seen = String::from_utf8(read_to_end(log)).unwrap();
     let expected: String = (1..=LINES).map(|number| format!("{number}\n")).collect();
     assert!(
         seen == expected,
@@ -106,8 +105,7 @@ fn last_words_of_a_program_that_is_stopped_are_in_the_log() {
     log.read_exact(&mut up).unwrap();
     let mut client = container.client();
     client.send(0, &Request::Stop { grace_ms: 5000 });
-    let mut rest = String::new();
-    log.read_to_string(&mut rest).unwrap();
+    let rest = String::from_utf8(read_to_end(log)).unwrap();
     // The shell may say that its `sleep` was ended as well.
     assert!(rest.ends_with("bye\n"), "{rest}");
     assert_eq!(container.end().code(), Some(226));

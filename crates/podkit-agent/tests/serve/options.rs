@@ -6,7 +6,7 @@ use podkit_agent::{ExecSpec, FailureKind, Request};
 
 use crate::{
     client::{shell, spec},
-    container::{Around, Container},
+    container::{Around, Container, read_to_end},
 };
 
 /// Text that prints the sets of capabilities as the kernel orders them: inheritable, permitted,
@@ -26,8 +26,7 @@ fn sets(pid: u32) -> Vec<String> {
 fn said(options: &[&str], text: &str) -> (String, Option<i32>) {
     let arguments = [options, &["--", "sh", "-c", text]].concat();
     let mut container = Container::start_writing(&arguments, Stdio::piped());
-    let mut seen = String::new();
-    container.log().read_to_string(&mut seen).unwrap();
+    let seen = String::from_utf8(read_to_end(container.log())).unwrap();
     (seen, container.end().code())
 }
 
