@@ -272,6 +272,12 @@ impl<'a> Decoder<'a> {
         core::mem::take(&mut self.input)
     }
 
+    /// Whether nothing is left.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.input.is_empty()
+    }
+
     /// Asserts that nothing is left.
     ///
     /// # Errors

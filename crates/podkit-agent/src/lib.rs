@@ -37,11 +37,12 @@ pub use codec::{DecodeError, Decoder, Encoder, FRAME_HEADER_BYTES, Frame, FrameB
 pub use exit::{ExitCause, exit_cause, exit_code};
 pub use message::{
     AgentStatus, Clocks, ExecSpec, ExecStatus, ExecUsage, Failure, FailureKind, FileCall, FileKind,
-    FileStat, MemorySource, Output, Reply, Request, StopReason, Target, compatible,
+    FileStat, LogQuery, MemorySource, Output, ProcessCall, ProcessInfo, ProcessSpec, ProcessState,
+    Reply, Request, RestartPolicy, StopReason, Target, TerminalSize, compatible,
 };
 
-/// Protocol version spoken by this crate.
-pub const PROTOCOL_VERSION: u16 = 1;
+/// Protocol version spoken by this crate. What only some of the versions have says since which.
+pub const PROTOCOL_VERSION: u16 = 2;
 
 /// Oldest version of the other side that this crate still works with.
 pub const PROTOCOL_VERSION_MIN: u16 = 1;

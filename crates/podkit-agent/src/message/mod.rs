@@ -1,9 +1,13 @@
 //! What client and agent say to each other.
 
+mod process;
 mod wire;
 
 use alloc::{string::String, vec::Vec};
 
+pub use self::process::{
+    LogQuery, ProcessCall, ProcessInfo, ProcessSpec, ProcessState, RestartPolicy,
+};
 use crate::{PROTOCOL_VERSION, PROTOCOL_VERSION_MIN};
 
 /// Which of a command's output streams a frame belongs to.
@@ -22,6 +26,15 @@ pub enum Target {
     Group,
     /// Every process of the exec, also what left the group or session.
     Tree,
+}
+
+/// Size of a terminal in characters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TerminalSize {
+    /// Lines.
+    pub rows: u16,
+    /// Characters in a line.
+    pub columns: u16,
 }
 
 /// One command.
@@ -47,6 +60,9 @@ pub struct ExecSpec {
     pub timeout_ms: Option<u64>,
     /// Bytes of each output stream that are sent; what follows is read and dropped.
     pub output_limit_bytes: Option<u64>,
+    /// A terminal for input and output. The end of input is then not told: whoever types says it
+    /// as a character. Since version 2.
+    pub terminal: Option<TerminalSize>,
 }
 
 /// A file operation, resolved inside the container under `user`.
@@ -145,6 +161,21 @@ pub enum Request {
     Credit(Output, u32),
     /// Sends a signal to a running command; no answer. Activity.
     Signal(Target, i32),
+    /// Changes the size of a command's terminal; no answer. Activity. Since version 2.
+    Resize(TerminalSize),
+    /// Begins a process, a command that belongs to no connection. Answered by `Process` and `Done`
+    /// once it runs. Since version 2.
+    Spawn(ProcessSpec),
+    /// Answered by one `Process` for each process that is known, then `Done`. No activity. Since
+    /// version 2.
+    Processes,
+    /// Does something with one process. Since version 2.
+    Process {
+        /// The process's id, or the name of one; of several with that name the newest.
+        id: Vec<u8>,
+        /// What to do.
+        call: ProcessCall,
+    },
     /// Gives a stream up: an exec's tree is killed, a file call ended. Answered by the stream's
     /// own last message (`Exited`, `Done` or `Failed`).
     Cancel,
@@ -344,6 +375,8 @@ pub enum Reply {
         /// Facts.
         stat: FileStat,
     },
+    /// One process. Since version 2.
+    Process(ProcessInfo),
     /// The container stops; no stream is begun any more.
     Closing(StopReason),
 }

@@ -4,7 +4,8 @@ use alloc::vec::Vec;
 
 use super::{
     AgentStatus, Clocks, ExecSpec, ExecStatus, ExecUsage, Failure, FailureKind, FileCall, FileKind,
-    FileStat, MemorySource, Output, Reply, Request, StopReason, Target,
+    FileStat, MemorySource, Output, ProcessCall, ProcessInfo, ProcessSpec, Reply, Request,
+    StopReason, Target, TerminalSize,
 };
 use crate::{
     MAGIC,
@@ -25,6 +26,10 @@ mod kind {
     pub(super) const SIGNAL: u8 = 11;
     pub(super) const CANCEL: u8 = 12;
     pub(super) const FILE: u8 = 13;
+    pub(super) const RESIZE: u8 = 14;
+    pub(super) const SPAWN: u8 = 15;
+    pub(super) const PROCESSES: u8 = 16;
+    pub(super) const PROCESS: u8 = 17;
     pub(super) const DONE: u8 = 64;
     pub(super) const FAILED: u8 = 65;
     pub(super) const STARTED: u8 = 66;
@@ -34,16 +39,17 @@ mod kind {
     pub(super) const EXITED: u8 = 70;
     pub(super) const ENTRY: u8 = 71;
     pub(super) const CLOSING: u8 = 72;
+    pub(super) const PROCESS_INFO: u8 = 73;
 }
 
 /// Field-less enums as one byte.
 macro_rules! tags {
     ($type:ident { $($tag:literal => $variant:ident),* $(,)? }) => {
         impl $type {
-            const fn tag(self) -> u8 {
+            pub(super) const fn tag(self) -> u8 {
                 match self { $(Self::$variant => $tag),* }
             }
-            const fn from_tag(tag: u8) -> Result<Self, DecodeError> {
+            pub(super) const fn from_tag(tag: u8) -> Result<Self, DecodeError> {
                 match tag {
                     $($tag => Ok(Self::$variant),)*
                     _ => Err(DecodeError::Unknown(tag)),
@@ -64,7 +70,7 @@ tags!(FailureKind {
     10 => Unexpected,
 });
 
-fn option_u32(value: Option<u64>) -> Result<Option<u32>, DecodeError> {
+pub(super) fn option_u32(value: Option<u64>) -> Result<Option<u32>, DecodeError> {
     value
         .map(u32::try_from)
         .transpose()
@@ -140,7 +146,7 @@ impl FileCall {
 }
 
 impl ExecSpec {
-    fn encode(&self, frame: &mut Encoder<'_>) {
+    pub(super) fn encode(&self, frame: &mut Encoder<'_>) {
         frame
             .list(&self.argv)
             .list(&self.env)
@@ -154,9 +160,13 @@ impl ExecSpec {
         frame
             .option_u64(self.timeout_ms)
             .option_u64(self.output_limit_bytes);
+        // Last, and only where it is, so that version 1 understands all else.
+        if let Some(size) = self.terminal {
+            size.encode(frame);
+        }
     }
 
-    fn decode(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+    pub(super) fn decode(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
         Ok(Self {
             argv: from.list()?,
             env: from.list()?,
@@ -168,6 +178,10 @@ impl ExecSpec {
             passive: from.bool()?,
             timeout_ms: from.option_u64()?,
             output_limit_bytes: from.option_u64()?,
+            terminal: match from.is_empty() {
+                true => None,
+                false => Some(TerminalSize::decode(from)?),
+            },
         })
     }
 }
@@ -220,6 +234,23 @@ impl Request {
                 frame
             }
             Self::Cancel => begin(out, kind::CANCEL),
+            Self::Resize(size) => {
+                let mut frame = begin(out, kind::RESIZE);
+                size.encode(&mut frame);
+                frame
+            }
+            Self::Spawn(spec) => {
+                let mut frame = begin(out, kind::SPAWN);
+                spec.encode(&mut frame);
+                frame
+            }
+            Self::Processes => begin(out, kind::PROCESSES),
+            Self::Process { id, call } => {
+                let mut frame = begin(out, kind::PROCESS);
+                frame.bytes(id);
+                call.encode(&mut frame);
+                frame
+            }
             Self::File {
                 call,
                 path,
@@ -262,6 +293,13 @@ impl Request {
             kind::CREDIT => Self::Credit(Output::from_tag(from.u8()?)?, from.u32()?),
             kind::SIGNAL => Self::Signal(Target::from_tag(from.u8()?)?, from.i32()?),
             kind::CANCEL => Self::Cancel,
+            kind::RESIZE => Self::Resize(TerminalSize::decode(&mut from)?),
+            kind::SPAWN => Self::Spawn(ProcessSpec::decode(&mut from)?),
+            kind::PROCESSES => Self::Processes,
+            kind::PROCESS => Self::Process {
+                id: from.bytes()?.to_vec(),
+                call: ProcessCall::decode(&mut from)?,
+            },
             kind::FILE => Self::File {
                 call: FileCall::decode(&mut from)?,
                 path: from.bytes()?.to_vec(),
@@ -285,7 +323,7 @@ fn decode_hello(from: &mut Decoder<'_>) -> Result<(u16, u16), DecodeError> {
 }
 
 impl ExecStatus {
-    fn encode(self, frame: &mut Encoder<'_>) {
+    pub(super) fn encode(self, frame: &mut Encoder<'_>) {
         let (tag, value) = match self {
             Self::Exited(code) => (1, code),
             Self::Signaled(number) => (2, number),
@@ -296,7 +334,7 @@ impl ExecStatus {
         frame.u8(tag).u8(value);
     }
 
-    fn decode(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+    pub(super) fn decode(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
         let (tag, value) = (from.u8()?, from.u8()?);
         Ok(match tag {
             1 => Self::Exited(value),
@@ -310,7 +348,7 @@ impl ExecStatus {
 }
 
 impl ExecUsage {
-    fn encode(self, frame: &mut Encoder<'_>) {
+    pub(super) fn encode(self, frame: &mut Encoder<'_>) {
         frame
             .u64(self.wall_us)
             .u64(self.user_us)
@@ -320,7 +358,7 @@ impl ExecUsage {
             .u8(self.peak_memory_source.tag());
     }
 
-    fn decode(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+    pub(super) fn decode(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
         Ok(Self {
             wall_us: from.u64()?,
             user_us: from.u64()?,
@@ -449,6 +487,11 @@ impl Reply {
                 stat.encode(&mut frame);
                 frame
             }
+            Self::Process(info) => {
+                let mut frame = begin(out, kind::PROCESS_INFO);
+                info.encode(&mut frame);
+                frame
+            }
             Self::Closing(reason) => {
                 let mut frame = begin(out, kind::CLOSING);
                 frame.u8(reason.tag());
@@ -523,6 +566,7 @@ impl Reply {
                 name: from.bytes()?.to_vec(),
                 stat: FileStat::decode(&mut from)?,
             },
+            kind::PROCESS_INFO => Self::Process(ProcessInfo::decode(&mut from)?),
             kind::CLOSING => Self::Closing(StopReason::from_tag(from.u8()?)?),
             tag => return Err(DecodeError::Unknown(tag)),
         };

@@ -98,6 +98,18 @@ impl AgentClient {
         self.0.greeting.boot_token
     }
 
+    /// Refuses what an agent of an older version does not know: one of a container that an older
+    /// podkit has made.
+    pub(super) fn require(&self, version: u16, what: &str) -> Result<()> {
+        if self.0.greeting.version >= version {
+            return Ok(());
+        }
+        Err(Error::unsupported(format!(
+            "the container's agent is older than this podkit and has no {what}"
+        ))
+        .with_hint("close the session and open it again"))
+    }
+
     /// Whether the connection is there.
     pub(crate) fn is_open(&self) -> bool {
         self.connection().is_open()
@@ -123,6 +135,9 @@ impl AgentClient {
         if size > MAX_EXEC_BYTES + MAX_EXEC_BYTES / 32 {
             let message = format!("arguments and environment are {size} bytes; the limit is 1 MiB");
             return Err(Error::new(ErrorKind::LimitExceeded, message));
+        }
+        if spec.terminal.is_some() {
+            self.require(2, "terminals")?;
         }
         let wants = super::exec::Wants {
             input: spec.stdin,

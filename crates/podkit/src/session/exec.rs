@@ -288,6 +288,7 @@ fn order(request: &ExecRequest, live: &Live, limit: Option<u64>) -> ExecSpec {
         // At least one: the agent would take none for no timeout at all.
         timeout_ms: timeout.map(|t| u64::try_from(t.as_millis()).unwrap_or(u64::MAX).max(1)),
         output_limit_bytes: limit,
+        terminal: None,
     }
 }
 

@@ -270,7 +270,14 @@ impl Connection {
 
     /// Takes a message of one stream.
     fn receive(&self, stream: u32, request: Request) -> Result<(), Broken> {
-        if matches!(request, Request::Exec(_) | Request::File { .. }) {
+        if matches!(
+            request,
+            Request::Exec(_)
+                | Request::File { .. }
+                | Request::Spawn(_)
+                | Request::Processes
+                | Request::Process { .. }
+        ) {
             return self.begin(stream, request);
         }
         let channel = self.streams.lock().get(&stream).map(Arc::clone);
@@ -300,12 +307,11 @@ impl Connection {
     /// Begins a call on a stream of its own.
     fn begin(&self, id: u32, request: Request) -> Result<(), Broken> {
         let ends = self.open(id)?;
-        if self.life.is_stopping() {
-            let message = "the container is stopping".to_owned();
+        if let Some((kind, message)) = self.refusal(&request) {
             let failure = Failure {
-                kind: FailureKind::Closing,
+                kind,
                 errno: 0,
-                message,
+                message: message.to_owned(),
             };
             ends.channel.end(&Reply::Failed(failure));
             return Ok(());
@@ -346,6 +352,21 @@ impl Connection {
             _ => return Err(Broken),
         }
         Ok(())
+    }
+
+    /// What keeps a call from beginning.
+    fn refusal(&self, request: &Request) -> Option<(FailureKind, &'static str)> {
+        if self.life.is_stopping() {
+            return Some((FailureKind::Closing, "the container is stopping"));
+        }
+        let what = match request {
+            Request::Exec(spec) => spec
+                .terminal
+                .map(|_| "simulated containers have no terminals"),
+            Request::File { .. } => None,
+            _ => Some("simulated containers have no background processes"),
+        };
+        what.map(|what| (FailureKind::Unsupported, what))
     }
 
     fn open(&self, id: u32) -> Result<Ends, Broken> {

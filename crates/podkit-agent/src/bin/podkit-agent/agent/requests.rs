@@ -34,7 +34,11 @@ impl Agent {
             return Err(());
         }
         match request {
-            Request::Exec(_) | Request::File { .. } => self.begin(id, stream, request),
+            Request::Exec(_)
+            | Request::File { .. }
+            | Request::Spawn(_)
+            | Request::Processes
+            | Request::Process { .. } => self.begin(id, stream, request),
             _ if whole => {
                 self.ask(id, &request);
                 Ok(())
@@ -88,28 +92,32 @@ impl Agent {
         if connection.streams.contains_key(&stream) {
             return Err(());
         }
-        let begun = if self.closing.is_some() {
-            Err(failure(
-                FailureKind::Closing,
-                0,
-                "the container is stopping",
-            ))
-        } else {
-            match request {
-                Request::Exec(spec) => self.begin_exec(id, stream, &spec).map(Stream::Exec),
-                Request::File {
-                    call,
-                    path,
-                    user,
-                    timeout_ms,
-                } => {
-                    self.clocks.touch();
-                    let begun = self.begin_file(id, stream, &call, &path, &user, timeout_ms);
-                    begun.map(Stream::File)
+        let begun =
+            if self.closing.is_some() {
+                Err(failure(
+                    FailureKind::Closing,
+                    0,
+                    "the container is stopping",
+                ))
+            } else {
+                match request {
+                    Request::Exec(spec) => self.begin_exec(id, stream, &spec).map(Stream::Exec),
+                    Request::File {
+                        call,
+                        path,
+                        user,
+                        timeout_ms,
+                    } => {
+                        self.clocks.touch();
+                        let begun = self.begin_file(id, stream, &call, &path, &user, timeout_ms);
+                        begun.map(Stream::File)
+                    }
+                    Request::Spawn(_) | Request::Processes | Request::Process { .. } => Err(
+                        failure(FailureKind::Unsupported, 0, "this agent has no processes"),
+                    ),
+                    _ => return Err(()),
                 }
-                _ => return Err(()),
-            }
-        };
+            };
         match begun {
             Ok(begun) => {
                 if let Some(connection) = self.connections.get_mut(&id) {
