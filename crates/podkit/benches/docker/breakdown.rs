@@ -9,7 +9,7 @@ use std::{
 use podkit::{ContainerId, ExecEvent, Session, SessionKey, container::ContainerRequest};
 
 use super::{
-    Bench, rows, spec,
+    Bench, PAUSE, rows, spec,
     table::{Pairs, Rounds, Times, milliseconds, pairs},
 };
 
@@ -136,10 +136,7 @@ async fn exec_column(session: &Session, command: &[&str], on_host: &[&str]) -> [
         [begun + output + end, begun, output, end, wall]
     };
     let theirs = async |_| {
-        let began = Instant::now();
-        let output = Command::new(on_host[0]).args(&on_host[1..]).output();
-        let elapsed = began.elapsed();
-        assert_eq!(output.unwrap().stdout, b"hi\n");
+        let elapsed = rows::time_program(Command::new(on_host[0]).args(&on_host[1..]));
         let nothing = Duration::ZERO;
         [elapsed, nothing, nothing, nothing, nothing]
     };
@@ -176,6 +173,60 @@ pub(super) async fn exec(bench: &Bench) {
     println!(
         "| beside it: the same program started on the host, output captured | {dynamic} | {one} |"
     );
+}
+
+/// What a warm exec takes after different things, beside the same program started on the host: what
+/// slows both is the machine's. The kinds take turns by blocks of rounds.
+pub(super) async fn exec_after(bench: &Bench) {
+    const BLOCKS: usize = 4;
+    let kinds = [
+        ("the one before it, at once", Duration::ZERO, false),
+        ("the one before it, 150 ms later", PAUSE, false),
+        ("an exec by the Engine API, at once", Duration::ZERO, true),
+        ("an exec by the Engine API, 150 ms later", PAUSE, true),
+    ];
+    let session = bench.open("after").await;
+    let id = bench.bare.open("after").await;
+    let mut times = kinds.map(|_| Pairs::default());
+    for _ in 0..BLOCKS {
+        for ((_, pause, engine), times) in kinds.into_iter().zip(&mut times) {
+            let before = async || {
+                if engine {
+                    rows::bare_echo(bench, &id).await;
+                }
+                if !pause.is_zero() {
+                    tokio::time::sleep(pause).await;
+                }
+            };
+            let ours = async |_| {
+                before().await;
+                let began = Instant::now();
+                rows::echo(&session).await;
+                [began.elapsed()]
+            };
+            let theirs = async |_| {
+                before().await;
+                [rows::time_program(Command::new("echo").arg("hi"))]
+            };
+            let rounds = Rounds {
+                count: ROUNDS.count / BLOCKS,
+                pause: Duration::ZERO,
+            };
+            let [block] = pairs(rounds, ours, theirs).await;
+            times.extend(block);
+        }
+    }
+    rows::close(&session).await;
+    bench.bare.remove(&id).await;
+    println!("\n| a warm exec after | podkit, ms: p50 / p99 | the same program on the host |");
+    println!("| --- | --- | --- |");
+    for ((name, ..), times) in kinds.into_iter().zip(&times) {
+        println!(
+            "| {name} | {} | {} |",
+            cell(&times.ours()),
+            cell(&times.theirs())
+        );
+    }
 }
 
 fn resident_kib() -> u64 {

@@ -93,6 +93,7 @@ impl Bench {
             rows::reconnect(self, rounds, cli.as_deref()).await;
             rows::parallel(self, Rounds { count: 30, pause }).await;
         }
+        breakdown::exec_after(self).await;
         breakdown::exec(self).await;
         breakdown::life(self).await;
         breakdown::memory(self).await;

@@ -22,17 +22,17 @@ const OTHERS: usize = 200;
 const PARALLEL: usize = 8;
 
 /// Runs the command of every measurement in a session; the container must do what it should.
-async fn echo(session: &Session) {
+pub(super) async fn echo(session: &Session) {
     let output = session.exec(["echo", "hi"]).await.unwrap();
     assert_eq!(output.stdout, b"hi\n");
 }
 
-async fn bare_echo(bench: &Bench, id: &str) {
+pub(super) async fn bare_echo(bench: &Bench, id: &str) {
     assert_eq!(bench.bare.exec(id, &["echo", "hi"]).await, b"hi\n");
 }
 
 /// How long a program takes that must write what the command of every measurement writes.
-fn time_program(command: &mut Command) -> Duration {
+pub(super) fn time_program(command: &mut Command) -> Duration {
     let began = Instant::now();
     let output = command.output();
     let elapsed = began.elapsed();

@@ -40,6 +40,10 @@ impl Pairs {
         Times::new(self.0.iter().map(pick).collect())
     }
 
+    pub(super) fn extend(&mut self, more: Self) {
+        self.0.extend(more.0);
+    }
+
     pub(super) fn ours(&self) -> Times {
         self.column(|pair| pair.0)
     }
