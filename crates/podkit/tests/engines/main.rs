@@ -61,7 +61,18 @@ impl Engine {
 
     /// As [`run`](Self::run), whatever comes of it.
     fn try_run(&self, arguments: &[&str]) {
-        let _ = Command::new(self.name).args(arguments).output().unwrap();
+        let _ = self.attempt(arguments);
+    }
+
+    /// What [`run`](Self::run) gives, or what the engine complained of.
+    fn attempt(&self, arguments: &[&str]) -> Result<String, String> {
+        let output = Command::new(self.name).args(arguments).output().unwrap();
+        let text = |bytes| String::from_utf8_lossy(bytes).trim().to_owned();
+        if output.status.success() {
+            Ok(text(&output.stdout))
+        } else {
+            Err(text(&output.stderr))
+        }
     }
 
     /// A name on the engine that is this test's own.
