@@ -33,6 +33,39 @@ pub struct ExecRequest {
     pub merge_output: bool,
     /// Lets the command outlive the handle and the client.
     pub detached: bool,
+    /// A terminal for input and output, which then come as one stream.
+    pub terminal: Option<TerminalSize>,
+}
+
+/// Size of a terminal in characters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct TerminalSize {
+    /// Lines.
+    pub rows: u16,
+    /// Characters in a line.
+    pub columns: u16,
+}
+
+impl TerminalSize {
+    /// So many lines of so many characters.
+    #[must_use]
+    pub const fn new(rows: u16, columns: u16) -> Self {
+        Self { rows, columns }
+    }
+
+    pub(crate) const fn to_wire(self) -> podkit_agent::TerminalSize {
+        podkit_agent::TerminalSize {
+            rows: self.rows,
+            columns: self.columns,
+        }
+    }
+}
+
+/// 24 lines of 80 characters.
+impl Default for TerminalSize {
+    fn default() -> Self {
+        Self::new(24, 80)
+    }
 }
 
 /// Shows sizes, never arguments or values.

@@ -59,6 +59,7 @@ mod error;
 mod exec;
 mod id;
 mod podkit;
+mod process;
 mod session;
 mod sync;
 
@@ -78,13 +79,17 @@ pub use crate::{
     error::{Error, ErrorKind, Result},
     exec::{
         DEFAULT_OUTPUT_LIMIT_BYTES, ExecEvent, ExecOutput, ExecRequest, ExecResult, MemorySource,
-        Outcome, Stdin, Usage,
+        Outcome, Stdin, TerminalSize, Usage,
     },
     id::{ContainerId, Prefix, SessionId, SessionKey, UserId},
     podkit::{Podkit, PodkitBuilder, session},
+    process::{
+        DEFAULT_LOG_LIMIT_BYTES, LogChunk, LogOptions, LogStream, ProcessInfo, ProcessState,
+        RestartPolicy, SpawnRequest,
+    },
     session::{
-        CloseReport, Exec, Expiry, Files, GcOptions, GcReport, ListSessions, OnConflict,
-        OpenSession, Opened, Session, SessionInfo, WriteOptions,
+        CloseReport, Exec, Expiry, Files, GcOptions, GcReport, ListSessions, LogEvents, Logs,
+        OnConflict, OpenSession, Opened, Process, Session, SessionInfo, Spawn, WriteOptions,
     },
 };
 

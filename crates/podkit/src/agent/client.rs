@@ -130,12 +130,7 @@ impl AgentClient {
     /// # Cancel safety
     /// The command of a dropped call is killed, unless it is detached.
     pub(crate) async fn exec(&self, spec: ExecSpec) -> Result<ExecHandle> {
-        let words = spec.argv.iter().chain(&spec.env).map(|word| word.len() + 4);
-        let size = words.sum::<usize>() + spec.cwd.len() + spec.user.len() + REQUEST_BYTES;
-        if size > MAX_EXEC_BYTES + MAX_EXEC_BYTES / 32 {
-            let message = format!("arguments and environment are {size} bytes; the limit is 1 MiB");
-            return Err(Error::new(ErrorKind::LimitExceeded, message));
-        }
+        let size = size_of(&spec)?;
         if spec.terminal.is_some() {
             self.require(2, "terminals")?;
         }
@@ -316,17 +311,28 @@ impl AgentClient {
     }
 }
 
+/// Bytes of a request to run this.
+pub(super) fn size_of(spec: &ExecSpec) -> Result<usize> {
+    let words = spec.argv.iter().chain(&spec.env).map(|word| word.len() + 4);
+    let size = words.sum::<usize>() + spec.cwd.len() + spec.user.len() + REQUEST_BYTES;
+    if size > MAX_EXEC_BYTES + MAX_EXEC_BYTES / 32 {
+        let message = format!("arguments and environment are {size} bytes; the limit is 1 MiB");
+        return Err(Error::new(ErrorKind::LimitExceeded, message));
+    }
+    Ok(size)
+}
+
 /// Gives a stream up when the call that waits for it is dropped. Once the stream has ended there is
 /// nothing to give up.
-struct Guard<'a> {
+pub(super) struct Guard<'a> {
     client: &'a AgentClient,
-    stream: Arc<Stream>,
+    pub(super) stream: Arc<Stream>,
     cancel: bool,
     armed: bool,
 }
 
 impl<'a> Guard<'a> {
-    const fn new(client: &'a AgentClient, stream: Arc<Stream>, cancel: bool) -> Self {
+    pub(super) const fn new(client: &'a AgentClient, stream: Arc<Stream>, cancel: bool) -> Self {
         Self {
             client,
             stream,
@@ -335,7 +341,7 @@ impl<'a> Guard<'a> {
         }
     }
 
-    fn disarm(mut self) -> Arc<Stream> {
+    pub(super) fn disarm(mut self) -> Arc<Stream> {
         self.armed = false;
         Arc::clone(&self.stream)
     }

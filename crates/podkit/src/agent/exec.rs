@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     error::{Error, ErrorKind, Result},
-    exec::{ExecEvent, ExecOutput, ExecResult},
+    exec::{ExecEvent, ExecOutput, ExecResult, TerminalSize},
     sync::Lock,
 };
 
@@ -194,6 +194,24 @@ impl ExecHandle {
     /// `InvalidInput` for a number that is no signal's; `AgentUnreachable`.
     pub async fn signal(&self, number: i32) -> Result<()> {
         self.send_signal(Target::Group, number).await
+    }
+
+    /// Changes the size of the command's terminal; does nothing when it has none, or has ended.
+    ///
+    /// # Errors
+    /// `AgentUnreachable`.
+    pub async fn resize(&self, size: TerminalSize) -> Result<()> {
+        if !self.stream.is_awaited() {
+            return Ok(());
+        }
+        let connection = self.client.connection();
+        let room = connection.reserve(1).await?;
+        connection.send(self.stream.id, &Request::Resize(size.to_wire()), room);
+        if connection.is_open() {
+            Ok(())
+        } else {
+            Err(connection.error(Sent::Yes))
+        }
     }
 
     /// Kills the command with all that it started, also what left its group or session; does

@@ -15,13 +15,14 @@ mod failure;
 mod file;
 mod inbox;
 mod outbox;
+mod process;
 mod pulse;
 mod stream;
 
 #[cfg(test)]
 mod tests;
 
-pub(crate) use self::{client::AgentClient, file::FileWriter};
+pub(crate) use self::{client::AgentClient, file::FileWriter, process::LogReader};
 pub use self::{
     exec::{ExecHandle, ExecStdin},
     file::{FileEntry, FileKind, FileReader},
@@ -43,6 +44,9 @@ const MAX_QUESTIONS: usize = 4096;
 
 /// Most entries of a directory that one call lists.
 const MAX_ENTRIES: usize = 1 << 20;
+
+/// Most processes that one call tells of.
+const MAX_PROCESSES: usize = 4096;
 
 /// Most bytes that the entries of one call may be on the wire.
 const MAX_ENTRY_BYTES: usize = 64 << 20;

@@ -5,7 +5,7 @@ use std::{
     fmt,
     sync::Arc,
     task::{Context, Poll, Waker},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
@@ -15,13 +15,14 @@ use podkit_agent::{
 };
 
 use super::{
-    MAX_ENTRIES, MAX_ENTRY_BYTES,
+    MAX_ENTRIES, MAX_ENTRY_BYTES, MAX_PROCESSES,
     failure::Ended,
     file::FileEntry,
     inbox::{Credit, Inbox},
 };
 use crate::{
     exec::{self, ExecResult, Outcome, Usage},
+    process::{ProcessInfo, ProcessState},
     sync::Lock,
 };
 
@@ -46,6 +47,12 @@ pub(super) enum Call {
     Stat,
     /// `Done`.
     Plain,
+    /// Processes, `Done`.
+    Processes,
+    /// Output of both kinds, `Done`.
+    Logs,
+    /// As a command, and `Done` for one who leaves.
+    Attach,
 }
 
 /// How a stream ended.
@@ -90,6 +97,7 @@ struct State {
     started: Option<u32>,
     inbox: Inbox,
     entries: Vec<FileEntry>,
+    processes: Vec<ProcessInfo>,
     entry_count: usize,
     entry_bytes: usize,
     end: Option<End>,
@@ -116,6 +124,7 @@ impl Stream {
             started: None,
             inbox: Inbox::new(),
             entries: Vec::new(),
+            processes: Vec::new(),
             entry_count: 0,
             entry_bytes: 0,
             end: None,
@@ -140,9 +149,10 @@ impl Stream {
     pub(super) fn receive_data(&self, output: Output, bytes: &[u8]) -> Result<After, String> {
         let mut state = self.state.lock();
         let expected = match self.call {
-            Call::Exec => state.started.is_some(),
+            Call::Exec | Call::Attach => state.started.is_some(),
             Call::Read => output == Output::Stdout,
-            Call::Write | Call::List | Call::Stat | Call::Plain => false,
+            Call::Logs => true,
+            Call::Write | Call::List | Call::Stat | Call::Plain | Call::Processes => false,
         };
         if !expected {
             return Err("output came on a stream that has none".to_owned());
@@ -175,23 +185,26 @@ impl Stream {
     pub(super) fn receive(&self, reply: Reply, size: usize) -> Result<After, String> {
         let mut state = self.state.lock();
         let end = match (reply, self.call) {
-            (Reply::Started(pid), Call::Exec) if state.started.is_none() => {
+            (Reply::Started(pid), Call::Exec | Call::Attach) if state.started.is_none() => {
                 state.started = Some(pid);
                 wake(&mut state.reader);
                 return Ok(After::default());
             }
-            (Reply::Credit(bytes), Call::Exec | Call::Write) => {
+            (Reply::Credit(bytes), Call::Exec | Call::Attach | Call::Write) => {
                 state.input_left = state.input_left.saturating_add(u64::from(bytes));
                 wake(&mut state.writer);
                 return Ok(After::default());
             }
-            (Reply::StdinClosed, Call::Exec | Call::Write) => {
+            (Reply::StdinClosed, Call::Exec | Call::Attach | Call::Write) => {
                 state.input_closed = true;
                 wake(&mut state.writer);
                 return Ok(After::default());
             }
             (Reply::Entry { name, stat }, Call::List | Call::Stat) => {
                 return state.receive_entry(self.call, FileEntry::new(&name, &stat), size);
+            }
+            (Reply::Process(info), Call::Processes) => {
+                return state.receive_process(&info, size);
             }
             (
                 Reply::Exited {
@@ -201,7 +214,7 @@ impl Stream {
                     tree_survives,
                     usage,
                 },
-                Call::Exec,
+                Call::Exec | Call::Attach,
             ) if state.started.is_some() => End::Exited(ExecResult {
                 outcome: outcome(status),
                 stdout_truncated,
@@ -309,6 +322,11 @@ impl Stream {
         std::mem::take(&mut self.state.lock().entries)
     }
 
+    /// The processes that came.
+    pub(super) fn take_processes(&self) -> Vec<ProcessInfo> {
+        std::mem::take(&mut self.state.lock().processes)
+    }
+
     /// Waits until input may be sent: how much, or `None` when none is wanted any more.
     pub(super) fn poll_input(&self, context: &mut Context<'_>) -> Poll<Option<u64>> {
         let mut state = self.state.lock();
@@ -369,6 +387,22 @@ impl State {
         wake(&mut self.writer);
     }
 
+    fn receive_process(
+        &mut self,
+        info: &podkit_agent::ProcessInfo,
+        size: usize,
+    ) -> Result<After, String> {
+        self.entry_count += 1;
+        self.entry_bytes = self.entry_bytes.saturating_add(size);
+        if self.entry_count > MAX_PROCESSES || self.entry_bytes > MAX_ENTRY_BYTES {
+            return Err("processes came without end".to_owned());
+        }
+        if !self.discarded {
+            self.processes.push(to_process(info));
+        }
+        Ok(After::default())
+    }
+
     fn receive_entry(
         &mut self,
         call: Call,
@@ -412,6 +446,29 @@ fn keep(slot: &mut Option<Waker>, context: &Context<'_>) {
     match slot {
         Some(waker) => waker.clone_from(context.waker()),
         None => *slot = Some(context.waker().clone()),
+    }
+}
+
+fn to_process(info: &podkit_agent::ProcessInfo) -> ProcessInfo {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let at = |ms| SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(ms));
+    ProcessInfo {
+        id: text(&info.id),
+        name: Some(text(&info.name)).filter(|name| !name.is_empty()),
+        argv: info.argv.iter().map(|word| text(word)).collect(),
+        log_directory: Some(text(&info.log_directory)).filter(|path| !path.is_empty()),
+        pid: info.pid,
+        state: match info.state {
+            podkit_agent::ProcessState::Running => ProcessState::Running,
+            podkit_agent::ProcessState::Restarting => ProcessState::Restarting,
+            podkit_agent::ProcessState::Ended(status) => ProcessState::Ended(outcome(status)),
+        },
+        restarts: info.restarts,
+        started_at: at(info.started_unix_ms).unwrap_or(SystemTime::UNIX_EPOCH),
+        ended_at: info.ended_unix_ms.and_then(at),
+        terminal: info.terminal,
+        keep_alive: info.keep_alive,
+        usage: to_usage(info.usage),
     }
 }
 

@@ -37,9 +37,11 @@ mod input;
 mod isolation;
 mod lab;
 mod lifecycle;
+mod processes;
 mod sessions;
 mod sessions_shared;
 mod stage;
+mod terminals;
 
 use std::{
     fmt,
@@ -136,7 +138,8 @@ pub enum Needs {
 
 /// One behaviour of the contract.
 pub struct Case {
-    /// What it is about: `lifecycle`, `exec`, `files`, `sessions`, `isolation` or `faults`.
+    /// What it is about: `lifecycle`, `exec`, `files`, `sessions`, `processes`,
+    /// `terminals`, `isolation` or `faults`.
     pub theme: &'static str,
     /// Subject, condition, result.
     pub name: &'static str,
@@ -191,6 +194,8 @@ pub fn cases() -> impl Iterator<Item = &'static Case> {
         files_bounds::CASES,
         sessions::CASES,
         sessions_shared::CASES,
+        processes::CASES,
+        terminals::CASES,
         isolation::CASES,
         faults::CASES,
     ]

@@ -12,7 +12,7 @@ use crate::{
     agent::{ExecHandle, ExecStdin},
     container::{ContainerState, inside_workspace, jittered},
     error::{ErrorKind, Result},
-    exec::{DEFAULT_OUTPUT_LIMIT_BYTES, ExecOutput, ExecRequest, Stdin},
+    exec::{DEFAULT_OUTPUT_LIMIT_BYTES, ExecOutput, ExecRequest, Stdin, TerminalSize},
 };
 
 /// How often what was refused before it began is begun again: a connection may be stale,
@@ -98,6 +98,13 @@ impl Exec {
     /// Sends standard error where standard output goes.
     pub fn merge_output(mut self) -> Self {
         self.request.merge_output = true;
+        self
+    }
+
+    /// Gives the command a terminal of this size for its input and output, which are one stream
+    /// then. The end of the input is typed as its end-of-file character, where it has one.
+    pub fn terminal(mut self, size: TerminalSize) -> Self {
+        self.request.terminal = Some(size);
         self
     }
 
@@ -272,7 +279,7 @@ async fn begin(
     }
 }
 
-fn order(request: &ExecRequest, live: &Live, limit: Option<u64>) -> ExecSpec {
+pub(super) fn order(request: &ExecRequest, live: &Live, limit: Option<u64>) -> ExecSpec {
     let timeout = request.timeout.or_else(|| live.exec_timeout());
     let variable = |(name, value): &(String, String)| format!("{name}={value}").into_bytes();
     let cwd = request.cwd.as_deref().map(inside_workspace);
@@ -288,7 +295,7 @@ fn order(request: &ExecRequest, live: &Live, limit: Option<u64>) -> ExecSpec {
         // At least one: the agent would take none for no timeout at all.
         timeout_ms: timeout.map(|t| u64::try_from(t.as_millis()).unwrap_or(u64::MAX).max(1)),
         output_limit_bytes: limit,
-        terminal: None,
+        terminal: request.terminal.map(TerminalSize::to_wire),
     }
 }
 

@@ -229,6 +229,40 @@ impl Session {
         Ok(live)
     }
 
+    /// Closings of the session by this process before this handle was made.
+    pub(super) fn closings(&self) -> u64 {
+        self.0.closings
+    }
+
+    /// Makes a call on the running container; when that turned out to be gone before the call had
+    /// begun, on the one that takes its place.
+    pub(super) async fn on_live<T, F>(
+        &self,
+        operation: &'static str,
+        call: impl Fn(Arc<Live>) -> F,
+    ) -> Result<T>
+    where
+        F: Future<Output = Result<T>>,
+    {
+        let mut refused = 0;
+        loop {
+            let live = self.usable().await?;
+            match call(Arc::clone(&live)).await {
+                Err(error) if error.is_refused() && refused < super::exec::REOPENINGS => {
+                    refused += 1;
+                    self.0.slot.unset_live(&live);
+                }
+                result => {
+                    return result.map_err(|error| {
+                        error
+                            .with_operation(operation)
+                            .with_container(&live.container)
+                    });
+                }
+            }
+        }
+    }
+
     /// Asks the agent something that may be asked twice. When the container vanished before the
     /// agent could begin, it is brought back once.
     ///

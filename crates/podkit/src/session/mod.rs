@@ -13,6 +13,7 @@ mod labels;
 mod manager;
 mod open;
 mod opening;
+mod process;
 mod scoped;
 mod slot;
 mod spec;
@@ -29,4 +30,5 @@ pub use self::{
     handle::Session,
     info::{Expiry, ListSessions, SessionInfo},
     open::{OnConflict, OpenSession, Opened},
+    process::{LogEvents, Logs, Process, Spawn},
 };

@@ -93,7 +93,7 @@ pub(crate) fn throw_away_spec(mut spec: SessionSpec) -> SessionSpec {
 }
 
 /// 128 bits that no two calls share: the hasher's keys are the system's randomness.
-fn random_id() -> String {
+pub(super) fn random_id() -> String {
     let bits = || RandomState::new().hash_one(std::process::id());
     format!("{:016x}{:016x}", bits(), bits())
 }

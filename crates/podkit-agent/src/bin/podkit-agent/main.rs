@@ -10,6 +10,7 @@ extern crate alloc;
 mod agent;
 mod capabilities;
 mod files;
+mod logs;
 mod setup;
 mod sys;
 mod users;

@@ -5,9 +5,9 @@ use alloc::{borrow::Cow, ffi::CString, format, vec::Vec};
 use podkit_agent::{ExecSpec, Failure, FailureKind, Reply};
 use rustix::{
     fd::{AsFd, AsRawFd, OwnedFd},
-    fs::{Mode, OFlags, openat},
+    fs::{Mode, OFlags, fchown, openat},
     io::{Errno, write},
-    process::{DumpableBehavior, chdir, set_dumpable_behavior, setsid},
+    process::{DumpableBehavior, Uid, chdir, ioctl_tiocsctty, set_dumpable_behavior, setsid},
     stdio::{dup2_stderr, dup2_stdin, dup2_stdout},
     thread::CapabilitySet,
 };
@@ -25,6 +25,9 @@ use crate::{
 /// Where programs are looked for when the environment does not say.
 const PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// What a terminal is taken for when the environment does not say.
+const TERMINAL: &[u8] = b"TERM=xterm-256color";
+
 /// What is written to `oom_score_adj`: commands go before the agent does.
 const OOM_SCORE: &[u8] = b"500";
 
@@ -37,6 +40,8 @@ pub(super) struct Ends {
     pub(super) stderr: Option<OwnedFd>,
     /// Says why the program could not be executed, and ends when it is.
     pub(super) report: OwnedFd,
+    /// Whether the streams are a terminal, which the command is to be in charge of.
+    pub(super) terminal: bool,
 }
 
 /// What is to be executed, and how.
@@ -104,6 +109,9 @@ fn prepare(order: &Order<'_>) -> Result<Vec<CString>, Failure> {
     }
     dup2_stdout(&ends.stdout).step("give standard output")?;
     dup2_stderr(ends.stderr.as_ref().unwrap_or(&ends.stdout)).step("give standard error")?;
+    if ends.terminal {
+        ioctl_tiocsctty(&ends.stdout).step("take charge of the terminal")?;
+    }
     enter_groups(config)?;
     // Whatever else the agent has open is out of reach before anybody else could look.
     close_others(3, &[ends.report.as_raw_fd(), processes.as_raw_fd()]);
@@ -117,6 +125,10 @@ fn prepare(order: &Order<'_>) -> Result<Vec<CString>, Failure> {
     let kept = config.capabilities.map(CapabilitySet::from_bits_retain);
     if let Some(kept) = kept {
         capabilities::bound(kept).step("bound capabilities")?;
+    }
+    if ends.terminal {
+        // So that the user may open it by its name. It works without.
+        let _ = fchown(standard(0), Some(Uid::from_raw(identity.uid)), None);
     }
     users::become_user(&identity)?;
     if let Some(kept) = kept {
@@ -200,6 +212,9 @@ fn environment(
         put(Cow::Borrowed(entry), true);
     }
     put(Cow::Owned([b"PATH=", PATH].concat()), false);
+    if spec.terminal.is_some() {
+        put(Cow::Borrowed(TERMINAL), false);
+    }
     put(
         Cow::Owned([b"HOME=", identity.home.as_slice()].concat()),
         false,

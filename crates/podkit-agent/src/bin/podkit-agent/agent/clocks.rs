@@ -3,7 +3,7 @@
 use podkit_agent::{AgentStatus, Clocks, StopReason};
 use rustix::time::{ClockId, clock_gettime};
 
-use super::{Agent, closing};
+use super::{Agent, Process, closing};
 
 /// How soon what is being killed is looked at again.
 pub(super) const KILL_LOOK_MS: u64 = 2;
@@ -73,7 +73,9 @@ impl Agent {
     /// Whether anything holds off the clock: a command, or a file call, which may take long to
     /// move its bytes.
     fn is_busy(&self) -> bool {
-        self.running() > 0 || !self.files.is_empty()
+        self.running() > 0
+            || self.files.values().any(|job| job.activity)
+            || self.background.values().any(Process::holds_off)
     }
 
     pub(super) fn status(&self) -> AgentStatus {
@@ -105,12 +107,14 @@ impl Agent {
             .values()
             .map(|connection| connection.next(now));
         let orphans = self.orphans.as_ref().map(|_| now + KILL_LOOK_MS);
+        let processes = self.background.values().filter_map(Process::next);
         execs
             .chain(files)
             .chain(lingering)
             .chain(pulses)
             .chain(clock)
             .chain(orphans)
+            .chain(processes)
             .min()
             .map(|at| at.saturating_sub(now))
     }
@@ -130,6 +134,7 @@ impl Agent {
         for id in due {
             self.exec_is_due(id, now);
         }
+        self.tend_processes(now);
         if self.closing.is_some() {
             return self.go_on_closing();
         }

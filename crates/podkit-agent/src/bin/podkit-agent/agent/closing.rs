@@ -59,6 +59,7 @@ impl Agent {
         for id in greeted.map(|(id, _)| *id).collect::<Vec<_>>() {
             self.reply(id, 0, &Reply::Closing(reason));
         }
+        self.let_processes_end();
         // The end of the container's own program is no wish to end the others; those that are about
         // to end are let.
         if reason != StopReason::MainExited {

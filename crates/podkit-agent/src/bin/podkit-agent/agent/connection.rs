@@ -33,6 +33,8 @@ const MAX_CONNECTIONS: usize = 256;
 pub(super) enum Stream {
     Exec(u32),
     File(u32),
+    /// Waits for a process, or shows its terminal.
+    Process(u32),
 }
 
 /// One client's connection.
@@ -257,6 +259,7 @@ impl Agent {
             match stream {
                 Stream::Exec(exec) => self.resume_output(exec),
                 Stream::File(file) => self.relay_file(file),
+                Stream::Process(process) => self.show_on(process),
             }
         }
     }
@@ -267,10 +270,11 @@ impl Agent {
             return;
         };
         self.poll.remove(&connection.socket);
-        for stream in connection.streams.values() {
+        for (number, stream) in &connection.streams {
             match stream {
                 Stream::Exec(exec) => self.exec_lost_its_client(*exec),
                 Stream::File(file) => self.end_file(*file),
+                Stream::Process(process) => self.leave_process(*process, id, *number),
             }
         }
     }

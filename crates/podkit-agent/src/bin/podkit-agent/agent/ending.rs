@@ -33,12 +33,20 @@ impl Agent {
         }
         exec.ended = Some((status, used));
         exec.ended_us = now_us();
+        let (process, terminal) = (exec.process, exec.terminal);
         exec.drain_until = Some(now_ms() + DRAIN_MS);
         if matches!(exec.hold, Hold::Supervisor { ended: true, .. }) {
             self.orphans.get_or_insert_with(Hunt::default);
         }
         if !exec.passive {
             self.clocks.touch();
+        }
+        // What a process that is being stopped leaves goes with it.
+        if process.is_some_and(|process| self.is_stopping(process)) {
+            return self.kill_exec(id, Cause::GivenUp);
+        }
+        if terminal {
+            self.resume_output(id);
         }
         self.settle(id);
     }
@@ -53,6 +61,13 @@ impl Agent {
             self.kill_exec(id, Cause::TimedOut);
             return;
         }
+        let look = exec.outs[0].as_ref().and_then(|out| out.look_at);
+        if look.is_some_and(|at| at <= now) {
+            self.resume_output(id);
+        }
+        let Some(exec) = self.execs.get_mut(&id) else {
+            return;
+        };
         if exec.drain_until.is_some_and(|at| at <= now) {
             if exec.main && !self.log.has_room() {
                 if exec.ended_us / 1000 + LOG_PATIENCE_MS > now {
@@ -199,6 +214,9 @@ impl Agent {
         let Some(exec) = self.execs.remove(&id) else {
             return;
         };
+        if let Some(process) = exec.process {
+            self.process_ended(process, exec.status(oom_now), exec.usage());
+        }
         if let Some(owner) = exec.owner {
             let exited = Reply::Exited {
                 status: exec.status(oom_now),

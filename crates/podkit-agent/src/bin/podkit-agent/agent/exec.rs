@@ -14,6 +14,7 @@ use super::{
     input::Input,
     output::Out,
     requests::failure,
+    start::Written,
     tree::{Group, Hunt},
 };
 use crate::sys::serve::Used;
@@ -66,6 +67,10 @@ pub(super) struct Exec {
     pub(super) passive: bool,
     /// Whether it is the container's own program.
     pub(super) main: bool,
+    /// The process that it is the command of.
+    pub(super) process: Option<u32>,
+    /// Whether its input and output are a terminal.
+    pub(super) terminal: bool,
     /// In this pid namespace; not known at first where a supervisor starts it.
     pub(super) pid: Option<i32>,
     pub(super) hold: Hold,
@@ -108,7 +113,8 @@ impl Exec {
         let drain = self
             .drain_until
             .filter(|_| self.outs.iter().flatten().any(Out::is_open_ended));
-        [deadline, drain].into_iter().flatten().min()
+        let look = self.outs[0].as_ref().and_then(|out| out.look_at);
+        [deadline, drain, look].into_iter().flatten().min()
     }
 
     /// Whether it has to be looked at now. The kernel tells of a process's end before its group is
@@ -182,19 +188,9 @@ impl Agent {
         if !spec.passive {
             self.clocks.touch();
         }
-        self.start_exec(spec, Some(Owner { connection, stream }))
-            .map_err(|errno| {
-                failure(
-                    match errno {
-                        Errno::AGAIN | Errno::NOMEM | Errno::MFILE | Errno::NFILE => {
-                            FailureKind::LimitExceeded
-                        }
-                        _ => FailureKind::Unexpected,
-                    },
-                    errno.raw_os_error(),
-                    format!("start a process: {}", words(errno)),
-                )
-            })
+        let owner = Owner { connection, stream };
+        self.start_exec(spec, Some(owner), Written::Here)
+            .map_err(not_started)
     }
 
     /// The child says that it cannot execute, or ends silently because it has.
@@ -236,9 +232,13 @@ impl Agent {
             return;
         };
         exec.started = true;
+        let exec_process = exec.process;
         if let Some(owner) = exec.owner {
             let started = Reply::Started(pid.cast_unsigned());
             self.reply(owner.connection, owner.stream, &started);
+        }
+        if let Some(process) = exec_process {
+            self.process_began(process);
         }
         self.resume_output(id);
         self.settle(id);
@@ -246,6 +246,9 @@ impl Agent {
 
     /// It never began.
     pub(super) fn exec_failed(&mut self, id: u32, failure: Failure) {
+        if let Some(process) = self.execs.get(&id).and_then(|exec| exec.process) {
+            self.process_refused(process, &failure);
+        }
         if let Some(exec) = self.execs.get_mut(&id)
             && let Some(owner) = exec.owner.take()
         {
@@ -262,8 +265,19 @@ impl Agent {
     }
 }
 
+/// Why there is no process for a command.
+pub(super) fn not_started(errno: Errno) -> Failure {
+    let kind = match errno {
+        Errno::AGAIN | Errno::NOMEM | Errno::MFILE | Errno::NFILE => FailureKind::LimitExceeded,
+        Errno::NODEV => FailureKind::Unsupported,
+        _ => FailureKind::Unexpected,
+    };
+    let message = format!("start a process: {}", words(errno));
+    failure(kind, errno.raw_os_error(), message)
+}
+
 /// What can be told before anything is begun.
-fn check(spec: &ExecSpec) -> Result<(), Failure> {
+pub(super) fn check(spec: &ExecSpec) -> Result<(), Failure> {
     let invalid = |message: &str| Err(failure(FailureKind::InvalidInput, 0, String::from(message)));
     if spec.argv.first().is_none_or(Vec::is_empty) {
         return invalid("the command is empty");
@@ -294,6 +308,7 @@ fn words(errno: Errno) -> &'static str {
         Errno::AGAIN => "the limit of processes is reached",
         Errno::NOMEM => "there is no memory left",
         Errno::MFILE | Errno::NFILE => "there are no descriptors left",
+        Errno::NODEV => "the container has no terminals at /dev/pts",
         _ => "the kernel refused",
     }
 }

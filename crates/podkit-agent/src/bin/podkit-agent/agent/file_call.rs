@@ -6,7 +6,7 @@ use podkit_agent::{
     Failure, FailureKind, FileCall, FrameBuffer, INITIAL_WINDOW_BYTES, MAX_DATA_BYTES, Output,
     Reply, Request,
 };
-use rustix::fd::{AsFd, AsRawFd, OwnedFd};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use super::{
     Agent, child,
@@ -14,6 +14,7 @@ use super::{
     connection::read_some,
     exec::Owner,
     input::{Flow, Input},
+    output::place,
     poll::{Source, Wants},
     requests::failure,
     start::{is_want, pipe},
@@ -34,6 +35,17 @@ const LINGER_MS: u64 = 2000;
 
 const KILL: i32 = 9;
 
+/// What a child that answers is to be.
+#[derive(Clone, Copy)]
+pub(super) struct Wish {
+    /// Whether it is told things.
+    pub(super) input: bool,
+    /// Milliseconds that it has.
+    pub(super) timeout_ms: Option<u64>,
+    /// Whether it holds off the clock.
+    pub(super) activity: bool,
+}
+
 /// One file call.
 pub(super) struct FileJob {
     owner: Owner,
@@ -43,9 +55,11 @@ pub(super) struct FileJob {
     registered: bool,
     buffer: FrameBuffer,
     /// Data that the client cannot take yet.
-    held: Vec<u8>,
-    window: u32,
+    held: (Output, Vec<u8>),
+    windows: [u32; 2],
     input: Option<Input>,
+    /// Whether it holds off the clock, and its end counts as activity.
+    pub(super) activity: bool,
     pub(super) deadline: u64,
 }
 
@@ -63,51 +77,59 @@ impl Agent {
             let text = "the path is empty, or it or the user has a NUL byte";
             return Err(failure(FailureKind::InvalidInput, 0, text));
         }
+        let wish = Wish {
+            input: matches!(call, FileCall::Write { .. } | FileCall::Append { .. }),
+            timeout_ms,
+            activity: true,
+        };
+        let user = match user.is_empty() {
+            true => self.config.user.clone(),
+            false => user.to_vec(),
+        };
+        let cwd = self.config.cwd.clone();
         let owner = Owner { connection, stream };
-        self.start_file(owner, call, path, user, timeout_ms)
-            .map_err(|errno| {
-                let kind = if is_want(errno) {
-                    FailureKind::LimitExceeded
-                } else {
-                    FailureKind::Unexpected
-                };
-                failure(
-                    kind,
-                    errno.raw_os_error(),
-                    "start a file call: the kernel refused",
-                )
+        self.start_job(owner, wish, |from_parent, to_parent| {
+            files::serve(&Job {
+                call,
+                path,
+                user: &user,
+                cwd: &cwd,
+                from_parent,
+                to_parent,
             })
+        })
     }
 
-    fn start_file(
+    /// Starts a child that answers as a file call does.
+    pub(super) fn start_job(
         &mut self,
         owner: Owner,
-        call: &FileCall,
-        path: &[u8],
-        user: &[u8],
-        timeout_ms: Option<u64>,
+        wish: Wish,
+        body: impl FnOnce(BorrowedFd<'_>, BorrowedFd<'_>),
+    ) -> Result<u32, Failure> {
+        self.try_job(owner, wish, body).map_err(|errno| {
+            let kind = if is_want(errno) {
+                FailureKind::LimitExceeded
+            } else {
+                FailureKind::Unexpected
+            };
+            let text = "start a file call: the kernel refused";
+            failure(kind, errno.raw_os_error(), text)
+        })
+    }
+
+    fn try_job(
+        &mut self,
+        owner: Owner,
+        wish: Wish,
+        body: impl FnOnce(BorrowedFd<'_>, BorrowedFd<'_>),
     ) -> rustix::io::Result<u32> {
         let id = self.fresh_id();
         let (from_child, to_parent) = pipe(true)?;
         let (to_child, from_parent) = pipe(false)?;
-        let user = if user.is_empty() {
-            &self.config.user
-        } else {
-            user
-        };
-        let job = Job {
-            call,
-            path,
-            user,
-            cwd: &self.config.cwd,
-            from_parent: from_parent.as_fd(),
-            to_parent: to_parent.as_fd(),
-        };
-        let input = match call {
-            FileCall::Write { .. } | FileCall::Append { .. } => {
-                Some(Input::new(to_child, &self.poll, Source::ToFile(id))?)
-            }
-            _ => None,
+        let input = match wish.input {
+            true => Some(Input::new(to_child, &self.poll, Source::ToFile(id))?),
+            false => None,
         };
         self.poll
             .add(&from_child, Source::FromFile(id), Wants::Read)?;
@@ -119,7 +141,8 @@ impl Agent {
                     exit_group(1);
                 }
                 close_others(3, &[from_parent.as_raw_fd(), to_parent.as_raw_fd()]);
-                files::serve(&job)
+                body(from_parent.as_fd(), to_parent.as_fd());
+                exit_group(0)
             }
         };
         self.files.insert(
@@ -130,13 +153,23 @@ impl Agent {
                 from_child: Some(from_child),
                 registered: true,
                 buffer: FrameBuffer::new(),
-                held: Vec::new(),
-                window: INITIAL_WINDOW_BYTES,
+                held: (Output::Stdout, Vec::new()),
+                windows: [INITIAL_WINDOW_BYTES; 2],
                 input,
-                deadline: now_ms().saturating_add(timeout_ms.unwrap_or(TIMEOUT_MS)),
+                activity: wish.activity,
+                deadline: now_ms().saturating_add(wish.timeout_ms.unwrap_or(TIMEOUT_MS)),
             },
         );
         Ok(id)
+    }
+
+    /// Lets a child that waits for more know that no more comes.
+    pub(super) fn end_waiting(&mut self, id: u32) {
+        if let Some(job) = self.files.get_mut(&id)
+            && let Some(input) = job.input.take()
+        {
+            input.leave(&self.poll);
+        }
     }
 
     /// Passes on what the child says.
@@ -195,15 +228,17 @@ impl Agent {
             if !room {
                 return false;
             }
-            if !job.held.is_empty() {
-                let count = job.held.len().min(job.window as usize);
+            let (output, held) = (job.held.0, &mut job.held.1);
+            if !held.is_empty() {
+                let window = &mut job.windows[place(output)];
+                let count = held.len().min(*window as usize);
                 if count == 0 {
                     return false;
                 }
-                let rest = job.held.split_off(count);
-                let data = core::mem::replace(&mut job.held, rest);
-                job.window -= u32::try_from(count).unwrap_or(job.window);
-                self.reply_data(connection, stream, Output::Stdout, &data);
+                let rest = held.split_off(count);
+                let data = core::mem::replace(held, rest);
+                *window -= u32::try_from(count).unwrap_or(*window);
+                self.reply_data(connection, stream, output, &data);
                 continue;
             }
             let reply = match job.buffer.next_frame() {
@@ -212,7 +247,7 @@ impl Agent {
                 Ok(Some(_)) | Err(_) => Err(()),
             };
             match reply {
-                Ok(Reply::Data(Output::Stdout, data)) => job.held = data,
+                Ok(Reply::Data(output, data)) => job.held = (output, data),
                 Ok(entry @ Reply::Entry { .. }) => self.reply(connection, stream, &entry),
                 Ok(Reply::Done) => return self.end_file_with(id, &Reply::Done),
                 Ok(Reply::Failed(failure)) => {
@@ -249,7 +284,9 @@ impl Agent {
         let Some(job) = self.files.remove(&id) else {
             return;
         };
-        self.clocks.touch();
+        if job.activity {
+            self.clocks.touch();
+        }
         if let (Some(fd), true) = (&job.from_child, job.registered) {
             self.poll.remove(fd);
         }
@@ -341,9 +378,10 @@ impl Agent {
         }
     }
 
-    pub(super) fn grant_file(&mut self, id: u32, bytes: u32) {
+    pub(super) fn grant_file(&mut self, id: u32, output: Output, bytes: u32) {
         if let Some(job) = self.files.get_mut(&id) {
-            job.window = job.window.saturating_add(bytes);
+            let window = &mut job.windows[place(output)];
+            *window = window.saturating_add(bytes);
             self.relay_file(id);
         }
     }

@@ -12,6 +12,7 @@ use super::{
     Agent,
     exec::Owner,
     poll::{Poll, Ready, Source, Wants},
+    terminal,
 };
 
 /// Bytes that went on before the client is told that it may send as many more.
@@ -28,6 +29,10 @@ pub(super) struct Input {
     window: u32,
     /// Bytes that went on, and that the client does not know of.
     owed: u32,
+    /// Whether it is a terminal, which nobody closes for good while its program runs.
+    terminal: bool,
+    /// Whether its descriptor is waited for.
+    registered: bool,
 }
 
 /// What became of the pipe.
@@ -52,7 +57,28 @@ impl Input {
             ended: false,
             window: INITIAL_WINDOW_BYTES,
             owed: 0,
+            terminal: false,
+            registered: true,
         })
+    }
+
+    /// Takes another descriptor of a terminal.
+    pub(super) const fn of_terminal(fd: OwnedFd) -> Self {
+        Self {
+            fd,
+            pending: Vec::new(),
+            written: 0,
+            ended: false,
+            window: INITIAL_WINDOW_BYTES,
+            owed: 0,
+            terminal: true,
+            registered: false,
+        }
+    }
+
+    /// Forgets what was typed on a terminal that nobody has open.
+    fn drop_typed(&mut self) {
+        self.written = self.pending.len();
     }
 
     /// Takes what a client sent: `Err` when it was not allowed to send so much.
@@ -109,12 +135,19 @@ impl Input {
         if done {
             self.pending = Vec::new();
             self.written = 0;
-            if self.ended {
+            if self.ended && !self.terminal {
                 return Flow::Ended;
             }
         }
-        let wants = if done { Wants::End } else { Wants::Write };
-        let _ = poll.change(&self.fd, source, wants);
+        if !self.terminal {
+            let wants = if done { Wants::End } else { Wants::Write };
+            let _ = poll.change(&self.fd, source, wants);
+        } else if done && self.registered {
+            poll.remove(&self.fd);
+            self.registered = false;
+        } else if !done && !self.registered {
+            self.registered = poll.add(&self.fd, source, Wants::Write).is_ok();
+        }
         Flow::Open
     }
 
@@ -131,7 +164,9 @@ impl Input {
 
     /// Closes the pipe.
     pub(super) fn leave(self, poll: &Poll) {
-        poll.remove(&self.fd);
+        if self.registered {
+            poll.remove(&self.fd);
+        }
     }
 }
 
@@ -153,6 +188,10 @@ impl Agent {
         if let Some(exec) = self.execs.get_mut(&id)
             && let Some(input) = &mut exec.input
         {
+            if exec.terminal {
+                let typed = terminal::end_of_input(&input.fd);
+                input.take_own(&typed);
+            }
             input.end();
             self.write_input(id);
         }
@@ -160,9 +199,25 @@ impl Agent {
 
     /// The pipe takes more, or nobody reads it any more.
     pub(super) fn feed(&mut self, id: u32, ready: Ready) {
-        if ready.ended {
+        let terminal = self.execs.get_mut(&id).filter(|exec| exec.terminal);
+        if let (Some(exec), true) = (terminal, ready.ended) {
+            if let Some(input) = &mut exec.input {
+                input.drop_typed();
+            }
+            self.write_input(id);
+        } else if ready.ended {
             self.input_is_over(id, true);
         } else {
+            self.write_input(id);
+        }
+    }
+
+    /// Takes what somebody types on a process's terminal.
+    pub(super) fn take_typed(&mut self, id: u32, data: &[u8]) {
+        if let Some(exec) = self.execs.get_mut(&id)
+            && let Some(input) = &mut exec.input
+        {
+            input.take_own(data);
             self.write_input(id);
         }
     }
@@ -171,14 +226,18 @@ impl Agent {
         let Some(exec) = self.execs.get_mut(&id) else {
             return;
         };
-        let owner = exec.owner;
+        let (owner, process) = (exec.owner, exec.process);
         let Some(input) = &mut exec.input else {
             return;
         };
         let flow = input.write(&self.poll, Source::Stdin(id), false);
         let grant = input.grant(false);
+        let drained = input.pending.is_empty();
         match flow {
             Flow::Open => {
+                if let (Some(process), true) = (process, drained) {
+                    self.grant_typed(process);
+                }
                 if let (Some(Owner { connection, stream }), Some(bytes)) = (owner, grant) {
                     self.reply(connection, stream, &Reply::Credit(bytes));
                 }

@@ -1,6 +1,6 @@
 //! The container's own program: a child like any other command, with which the container ends.
 
-use super::Agent;
+use super::{Agent, start::Written};
 use podkit_agent::{ExecSpec, StopReason};
 
 impl Agent {
@@ -18,7 +18,7 @@ impl Agent {
             passive: true,
             ..ExecSpec::default()
         };
-        match self.start_exec(&spec, None) {
+        match self.start_exec(&spec, None, Written::Here) {
             Ok(id) => {
                 if let Some(exec) = self.execs.get_mut(&id) {
                     exec.main = true;

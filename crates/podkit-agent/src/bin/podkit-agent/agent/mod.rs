@@ -19,11 +19,13 @@ mod log;
 mod main_command;
 mod output;
 mod poll;
+mod process;
 mod reap;
 mod requests;
 mod signals;
 mod start;
 mod supervisor;
+mod terminal;
 mod tree;
 
 use alloc::{collections::BTreeMap, vec::Vec};
@@ -45,6 +47,8 @@ use self::{
     file_call::FileJob,
     log::Log,
     poll::{Poll, Source, Wants},
+    process::Process,
+    terminal::Terminals,
 };
 use crate::sys::{container::exit_group, serve};
 
@@ -103,6 +107,9 @@ struct Agent {
     connections: BTreeMap<u32, Connection>,
     execs: BTreeMap<u32, Exec>,
     files: BTreeMap<u32, FileJob>,
+    /// Processes, by numbers of their own.
+    background: BTreeMap<u32, Process>,
+    terminals: Terminals,
     /// Children of file calls whose answer nobody waits for, and when they are killed.
     lingering: Vec<(i32, u64)>,
     /// Supervisors of commands that ended and left others behind.
@@ -156,6 +163,8 @@ impl Agent {
             connections: BTreeMap::new(),
             execs: BTreeMap::new(),
             files: BTreeMap::new(),
+            background: BTreeMap::new(),
+            terminals: Terminals::new(),
             lingering: Vec::new(),
             remnants: Vec::new(),
             remnant_groups: Vec::new(),
@@ -191,6 +200,7 @@ impl Agent {
             Source::Stderr(id) => self.relay(id, podkit_agent::Output::Stderr),
             Source::Report(id) => self.hear_report(id),
             Source::Supervisor(id) => self.hear_supervisor(id),
+            Source::Logger(id) => self.hear_logger(id),
             Source::FromFile(id) => self.relay_file(id),
             Source::ToFile(id) => self.feed_file(id, ready.ended),
         }
@@ -204,6 +214,7 @@ impl Agent {
             let taken = self.connections.contains_key(&id)
                 || self.execs.contains_key(&id)
                 || self.files.contains_key(&id)
+                || self.background.contains_key(&id)
                 || self.remnant_groups.contains(&id);
             if !taken {
                 return id;

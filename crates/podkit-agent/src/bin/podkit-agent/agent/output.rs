@@ -1,16 +1,23 @@
 //! A command's output: read as far as its client can take it.
 
 use podkit_agent::{INITIAL_WINDOW_BYTES, MAX_DATA_BYTES, Output};
-use rustix::{fd::OwnedFd, io::ioctl_fionread};
+use rustix::{
+    fd::{AsFd, BorrowedFd, OwnedFd},
+    io::ioctl_fionread,
+};
 
 use super::{
     Agent,
+    clocks::now_ms,
     connection::read_some,
     poll::{Source, Wants},
 };
 
 /// Reads of one pipe before others get their turn.
 const TURN: usize = 8;
+
+/// How soon a terminal that nobody has open is looked at again.
+const LOOK_MS: u64 = 20;
 
 /// One output of a command.
 pub(super) struct Out {
@@ -22,6 +29,8 @@ pub(super) struct Out {
     left: Option<u64>,
     /// Bytes that are still read although others hold the pipe open.
     last: Option<u64>,
+    /// When a terminal that nobody has open just now is looked at again.
+    pub(super) look_at: Option<u64>,
 }
 
 /// What a turn of reading came to.
@@ -44,7 +53,12 @@ impl Out {
             window: INITIAL_WINDOW_BYTES,
             left: limit,
             last: None,
+            look_at: None,
         }
+    }
+
+    pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
     }
 
     pub(super) const fn is_open_ended(&self) -> bool {
@@ -59,7 +73,7 @@ impl Out {
     }
 }
 
-const fn place(output: Output) -> usize {
+pub(super) const fn place(output: Output) -> usize {
     match output {
         Output::Stdout => 0,
         Output::Stderr => 1,
@@ -87,9 +101,17 @@ impl Agent {
         let Some(out) = slot else {
             return;
         };
+        out.look_at = None;
         if let Turn::End = turn {
             if out.registered {
                 self.poll.remove(&out.fd);
+                out.registered = false;
+            }
+            // A program may close its terminal before it ends, and open it again. It must not be
+            // hung up on.
+            if exec.terminal && exec.ended.is_none() {
+                out.look_at = Some(now_ms() + LOOK_MS);
+                return;
             }
             *slot = None;
             return self.settle(id);
@@ -113,7 +135,13 @@ impl Agent {
         if out.last == Some(0) {
             return Turn::End;
         }
-        if exec.owner.is_some() && !exec.started || exec.main && !self.log.has_room() {
+        let held = exec.owner.is_some() && !exec.started
+            || exec.main && !self.log.has_room()
+            || exec
+                .process
+                .and_then(|process| self.background.get(&process))
+                .is_some_and(|process| !process.takes_output());
+        if held {
             return Turn::Held;
         }
         let mut most = MAX_DATA_BYTES as u64;
@@ -141,9 +169,12 @@ impl Agent {
         };
         let count = bytes.len() as u64;
         out.last = out.last.map(|last| last.saturating_sub(count));
-        let (main, owner) = (exec.main, exec.owner);
+        let (main, owner, process) = (exec.main, exec.owner, exec.process);
         if main {
             self.log(bytes);
+        }
+        if let Some(process) = process {
+            self.show(process, bytes);
         }
         let Some(owner) = owner else {
             return Turn::More;

@@ -27,6 +27,7 @@ pub(super) enum Source {
     ToFile(u32),
     Dial,
     Log,
+    Logger(u32),
 }
 
 impl Source {
@@ -44,6 +45,7 @@ impl Source {
             Self::ToFile(id) => (9, id),
             Self::Dial => (10, 0),
             Self::Log => (11, 0),
+            Self::Logger(id) => (12, id),
         };
         tag << 32 | u64::from(id)
     }
@@ -63,6 +65,7 @@ impl Source {
             9 => Self::ToFile(id),
             10 => Self::Dial,
             11 => Self::Log,
+            12 => Self::Logger(id),
             _ => return None,
         })
     }

@@ -67,6 +67,9 @@ impl Agent {
         if let Some(id) = supervised {
             return self.supervisor_ended(id, status);
         }
+        if self.logger_ended(pid) {
+            return;
+        }
         let file = self.files.iter().find(|(_, job)| job.pid == pid);
         if let Some(id) = file.map(|(id, _)| *id) {
             self.file_child_ended(id);

@@ -92,34 +92,15 @@ impl Agent {
         if connection.streams.contains_key(&stream) {
             return Err(());
         }
-        let begun =
-            if self.closing.is_some() {
-                Err(failure(
-                    FailureKind::Closing,
-                    0,
-                    "the container is stopping",
-                ))
-            } else {
-                match request {
-                    Request::Exec(spec) => self.begin_exec(id, stream, &spec).map(Stream::Exec),
-                    Request::File {
-                        call,
-                        path,
-                        user,
-                        timeout_ms,
-                    } => {
-                        self.clocks.touch();
-                        let begun = self.begin_file(id, stream, &call, &path, &user, timeout_ms);
-                        begun.map(Stream::File)
-                    }
-                    Request::Spawn(_) | Request::Processes | Request::Process { .. } => Err(
-                        failure(FailureKind::Unsupported, 0, "this agent has no processes"),
-                    ),
-                    _ => return Err(()),
-                }
-            };
+        let begun = if self.closing.is_some() {
+            let text = "the container is stopping";
+            Err(failure(FailureKind::Closing, 0, text))
+        } else {
+            self.begin_call(id, stream, request)?
+        };
         match begun {
-            Ok(begun) => {
+            Ok(None) => {}
+            Ok(Some(begun)) => {
                 if let Some(connection) = self.connections.get_mut(&id) {
                     connection.streams.insert(stream, begun);
                 }
@@ -127,6 +108,38 @@ impl Agent {
             Err(failure) => self.reply(id, stream, &Reply::Failed(failure)),
         }
         Ok(())
+    }
+
+    /// Begins what has a stream: the stream, if it goes on.
+    fn begin_call(
+        &mut self,
+        id: u32,
+        stream: u32,
+        request: Request,
+    ) -> Result<Result<Option<Stream>, Failure>, ()> {
+        Ok(match request {
+            Request::Exec(spec) => {
+                let begun = self.begin_exec(id, stream, &spec);
+                begun.map(|exec| Some(Stream::Exec(exec)))
+            }
+            Request::File {
+                call,
+                path,
+                user,
+                timeout_ms,
+            } => {
+                self.clocks.touch();
+                let begun = self.begin_file(id, stream, &call, &path, &user, timeout_ms);
+                begun.map(|file| Some(Stream::File(file)))
+            }
+            Request::Spawn(spec) => self.spawn(id, stream, spec).map(Some),
+            Request::Processes => {
+                self.tell_processes(id, stream);
+                Ok(None)
+            }
+            Request::Process { id: process, call } => self.call_process(id, stream, &process, call),
+            _ => return Err(()),
+        })
     }
 
     /// A message for a stream that is open, or that has just ended without the client knowing.
@@ -153,17 +166,23 @@ impl Agent {
                 self.signal(exec, target, number);
                 Ok(())
             }
+            (Stream::Exec(exec), Request::Resize(size)) => {
+                self.clocks.touch();
+                self.resize(exec, size);
+                Ok(())
+            }
             (Stream::Exec(exec), Request::Cancel) => {
                 self.cancel(exec);
                 Ok(())
             }
+            (Stream::Process(process), request) => self.go_on_with(id, stream, process, request),
             (Stream::File(file), Request::Stdin(data)) => self.take_file_input(file, &data),
             (Stream::File(file), Request::StdinEnd) => {
                 self.end_file_input(file);
                 Ok(())
             }
-            (Stream::File(file), Request::Credit(_, bytes)) => {
-                self.grant_file(file, bytes);
+            (Stream::File(file), Request::Credit(output, bytes)) => {
+                self.grant_file(file, output, bytes);
                 Ok(())
             }
             (Stream::File(file), Request::Cancel) => {

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use podkit_agent::{ExecSpec, FrameBuffer};
 use rustix::{
     fd::OwnedFd,
-    io::{Errno, Result, ioctl_fionbio},
+    io::{Errno, Result, fcntl_dupfd_cloexec, ioctl_fionbio},
     pipe::{PipeFlags, pipe_with},
 };
 
@@ -18,9 +18,13 @@ use super::{
     output::Out,
     poll::{Source, Wants},
     supervisor,
+    terminal::Terminals,
     tree::Group,
 };
 use crate::sys::{container::clone_process, serve};
+
+/// The first descriptor that is not one of the standard streams.
+const FIRST_FREE: i32 = 3;
 
 /// A pipe whose end on our side does not block. `ours_reads` says which end that is.
 pub(super) fn pipe(ours_reads: bool) -> Result<(OwnedFd, OwnedFd)> {
@@ -34,34 +38,103 @@ pub(super) fn pipe(ours_reads: bool) -> Result<(OwnedFd, OwnedFd)> {
     Ok((ours, theirs))
 }
 
+/// Where what a command writes goes.
+#[derive(Clone, Copy)]
+pub(super) enum Written<'a> {
+    /// To the agent.
+    Here,
+    /// To pipes that somebody else reads: standard output, and standard error where it is apart.
+    Elsewhere([Option<&'a OwnedFd>; 2]),
+}
+
+/// What is between a command and the agent.
+struct Wires {
+    ends: Ends,
+    input: Option<OwnedFd>,
+    outs: [Option<OwnedFd>; 2],
+    report: OwnedFd,
+}
+
+impl Wires {
+    fn new(spec: &ExecSpec, written: Written<'_>, terminals: &Terminals) -> Result<Self> {
+        let (report, their_report) = pipe(true)?;
+        if let Some(size) = spec.terminal {
+            let (ours, theirs) = terminals.open(size)?;
+            let ends = Ends {
+                stdin: Some(copy(&theirs)?),
+                stdout: theirs,
+                stderr: None,
+                report: their_report,
+                terminal: true,
+            };
+            return Ok(Self {
+                ends,
+                input: Some(copy(&ours)?),
+                outs: [Some(ours), None],
+                report,
+            });
+        }
+        let (input, stdin) = split(spec.stdin, false)?;
+        let (outs, stdout, stderr) = match written {
+            Written::Here => {
+                let (stdout, their_stdout) = pipe(true)?;
+                let (stderr, their_stderr) = split(!spec.merge_output, true)?;
+                ([Some(stdout), stderr], their_stdout, their_stderr)
+            }
+            Written::Elsewhere([stdout, stderr]) => {
+                let stdout = copy(stdout.ok_or(Errno::BADF)?)?;
+                ([None, None], stdout, stderr.map(copy).transpose()?)
+            }
+        };
+        let ends = Ends {
+            stdin,
+            stdout,
+            stderr,
+            report: their_report,
+            terminal: false,
+        };
+        Ok(Self {
+            ends,
+            input,
+            outs,
+            report,
+        })
+    }
+}
+
+/// A pipe where one is wanted, as [`pipe`] makes it.
+fn split(wanted: bool, ours_reads: bool) -> Result<(Option<OwnedFd>, Option<OwnedFd>)> {
+    if !wanted {
+        return Ok((None, None));
+    }
+    let (ours, theirs) = pipe(ours_reads)?;
+    Ok((Some(ours), Some(theirs)))
+}
+
+/// Another descriptor of the same.
+fn copy(fd: &OwnedFd) -> Result<OwnedFd> {
+    fcntl_dupfd_cloexec(fd, FIRST_FREE)
+}
+
 impl Agent {
     /// Starts a command; its program may still turn out to be missing.
-    pub(super) fn start_exec(&mut self, spec: &ExecSpec, owner: Option<Owner>) -> Result<u32> {
+    pub(super) fn start_exec(
+        &mut self,
+        spec: &ExecSpec,
+        owner: Option<Owner>,
+        written: Written<'_>,
+    ) -> Result<u32> {
         let id = self.fresh_id();
         let began_us = now_us();
         let oom_before = self.oom_count();
-        let (stdin, their_stdin) = match spec.stdin {
-            true => {
-                let (ours, theirs) = pipe(false)?;
-                (Some(ours), Some(theirs))
-            }
-            false => (None, None),
-        };
-        let (stdout, their_stdout) = pipe(true)?;
-        let (stderr, their_stderr) = if spec.merge_output {
-            (None, None)
-        } else {
-            let (ours, theirs) = pipe(true)?;
-            (Some(ours), Some(theirs))
-        };
-        let (report, their_report) = pipe(true)?;
-        let ends = Ends {
-            stdin: their_stdin,
-            stdout: their_stdout,
-            stderr: their_stderr,
-            report: their_report,
-        };
-        let input = match stdin {
+        let Wires {
+            ends,
+            input,
+            outs: [stdout, stderr],
+            report,
+        } = Wires::new(spec, written, &self.terminals)?;
+        let input = match input {
+            Some(fd) if spec.terminal.is_some() => Some(Input::of_terminal(fd)),
             Some(fd) => Some(Input::new(fd, &self.poll, Source::Stdin(id))?),
             None => None,
         };
@@ -74,16 +147,15 @@ impl Agent {
             detached: spec.detached,
             passive: spec.passive,
             main: false,
+            process: None,
+            terminal: spec.terminal.is_some(),
             pid,
             hold,
             report: Some(report),
             told: FrameBuffer::new(),
             started: false,
             input,
-            outs: [
-                Some(Out::new(stdout, limit)),
-                stderr.map(|fd| Out::new(fd, limit)),
-            ],
+            outs: [stdout, stderr].map(|fd| fd.map(|fd| Out::new(fd, limit))),
             truncated: [false; 2],
             ended: None,
             ended_us: 0,

@@ -250,6 +250,7 @@ impl Agent {
             .chain(files)
             .chain(lingering)
             .chain(self.remnants.iter().copied())
+            .chain(self.background.values().filter_map(super::Process::logger))
             .collect()
     }
 

@@ -12,7 +12,7 @@ use rustix::{
 const BATCH_BYTES: usize = 64 * 1024;
 
 /// Why a call ends without an answer, or with which.
-pub(super) enum Stop {
+pub(crate) enum Stop {
     /// The answer is this failure.
     Failed(Failure),
     /// PID 1 has given the call up, so nobody waits for an answer.
@@ -26,7 +26,7 @@ impl From<Failure> for Stop {
 }
 
 /// What a call says to PID 1.
-pub(super) struct Answers<'a> {
+pub(crate) struct Answers<'a> {
     to: BorrowedFd<'a>,
     frames: Vec<u8>,
 }
@@ -50,6 +50,15 @@ impl<'a> Answers<'a> {
         }
     }
 
+    /// Sends bytes that something has written.
+    pub(crate) fn data_of(&mut self, output: Output, data: Vec<u8>) -> Result<(), Stop> {
+        Reply::Data(output, data).encode(0, &mut self.frames);
+        if self.frames.len() < BATCH_BYTES {
+            return Ok(());
+        }
+        self.flush()
+    }
+
     /// Sends one entry, some time before the end.
     pub(super) fn entry(&mut self, name: &[u8], stat: FileStat) -> Result<(), Stop> {
         let name = name.to_vec();
@@ -71,7 +80,8 @@ impl<'a> Answers<'a> {
         let _ = self.flush();
     }
 
-    fn flush(&mut self) -> Result<(), Stop> {
+    /// Sends what has been gathered.
+    pub(crate) fn flush(&mut self) -> Result<(), Stop> {
         write_all(self.to, &self.frames).map_err(|_| Stop::CutOff)?;
         self.frames.clear();
         Ok(())
@@ -119,7 +129,7 @@ impl<'a> Input<'a> {
 }
 
 /// Writes everything to a descriptor that blocks.
-pub(super) fn write_all(to: BorrowedFd<'_>, mut bytes: &[u8]) -> Result<(), Errno> {
+pub(crate) fn write_all(to: BorrowedFd<'_>, mut bytes: &[u8]) -> Result<(), Errno> {
     while !bytes.is_empty() {
         match write(to, bytes) {
             Ok(0) => return Err(Errno::IO),

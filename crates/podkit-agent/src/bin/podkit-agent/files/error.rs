@@ -9,7 +9,7 @@ use rustix::io::Errno;
 const MAX_SHOWN_BYTES: usize = 512;
 
 /// A failure that names the path.
-pub(super) fn failure(path: &[u8], kind: FailureKind, errno: i32, why: &str) -> Failure {
+pub(crate) fn failure(path: &[u8], kind: FailureKind, errno: i32, why: &str) -> Failure {
     let shown = String::from_utf8_lossy(path.get(..MAX_SHOWN_BYTES).unwrap_or(path));
     Failure {
         kind,
@@ -24,7 +24,7 @@ pub(super) fn invalid(path: &[u8], why: &str) -> Failure {
 }
 
 /// What the kernel refused.
-pub(super) fn refused(path: &[u8], errno: Errno) -> Failure {
+pub(crate) fn refused(path: &[u8], errno: Errno) -> Failure {
     let number = errno.raw_os_error();
     match words(errno) {
         Some((kind, why)) => failure(path, kind, number, why),

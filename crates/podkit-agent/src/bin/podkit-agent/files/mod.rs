@@ -14,7 +14,10 @@ use podkit_agent::FileCall;
 use rustix::{fd::BorrowedFd, fs::Mode, process::umask};
 
 use crate::{sys::container::exit_group, users};
-use channel::{Answers, Input, Stop};
+use channel::Input;
+pub(crate) use channel::{Answers, Stop, write_all};
+pub(crate) use error::{failure, refused};
+pub(crate) use place::{make_directories, open_directory};
 
 /// One file call and what it needs.
 pub(crate) struct Job<'a> {
@@ -35,6 +38,17 @@ pub(crate) struct Job<'a> {
 pub(crate) fn serve(job: &Job<'_>) -> ! {
     let mut answers = Answers::new(job.to_parent);
     let result = run(job, &mut answers);
+    answers.end(result);
+    exit_group(0)
+}
+
+/// Does something else that answers as a file call does, and ends this process.
+pub(crate) fn answer(
+    to_parent: BorrowedFd<'_>,
+    body: impl FnOnce(&mut Answers<'_>) -> Result<(), Stop>,
+) -> ! {
+    let mut answers = Answers::new(to_parent);
+    let result = body(&mut answers);
     answers.end(result);
     exit_group(0)
 }

@@ -145,3 +145,18 @@ pub(super) fn passing_name() -> Result<CString, Errno> {
     let name = format!(".podkit-{:016x}.tmp", u64::from_ne_bytes(random));
     CString::new(name).map_err(|_| Errno::INVAL)
 }
+
+/// Makes a directory with all that is missing above it; one may be there.
+pub(crate) fn make_directories(path: &[u8]) -> Result<(), Failure> {
+    make_parents(path)?;
+    match mkdirat(CWD, path, Mode::from_raw_mode(PARENT_MODE)) {
+        Ok(()) | Err(Errno::EXIST) => Ok(()),
+        Err(errno) => Err(refused(path, errno)),
+    }
+}
+
+/// Holds a directory.
+pub(crate) fn open_directory(path: &[u8]) -> Result<OwnedFd, Failure> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    openat(CWD, path, flags, Mode::empty()).map_err(|errno| refused(path, errno))
+}

@@ -1,0 +1,192 @@
+//! What clients do with processes.
+
+use podkit_agent::{ExecStatus, Failure, FailureKind, ProcessCall, Reply, Request, Target};
+
+use super::{
+    super::{
+        Agent,
+        clocks::now_ms,
+        connection::Stream,
+        exec::{Cause, Owner},
+        requests::failure,
+    },
+    NOTHING_USED,
+};
+
+const TERM: i32 = 15;
+const CONTINUE: i32 = 18;
+
+/// A process that somebody stopped before its command began again, and never ended otherwise.
+const STOPPED: ExecStatus = ExecStatus::Signaled(15);
+
+impl Agent {
+    pub(in super::super) fn tell_processes(&mut self, connection: u32, stream: u32) {
+        let known = self.background.values();
+        let infos: alloc::vec::Vec<Reply> = known
+            .filter(|process| process.spawner.is_none())
+            .map(|process| Reply::Process(self.process_info(process)))
+            .collect();
+        for info in infos {
+            self.reply(connection, stream, &info);
+        }
+        self.reply(connection, stream, &Reply::Done);
+    }
+
+    pub(in super::super) fn call_process(
+        &mut self,
+        connection: u32,
+        stream: u32,
+        id: &[u8],
+        call: ProcessCall,
+    ) -> Result<Option<Stream>, Failure> {
+        let owner = Owner { connection, stream };
+        let Some(number) = self.find_process(id) else {
+            let text = "there is no such process in this life of the container";
+            return Err(failure(FailureKind::NotFound, 0, text));
+        };
+        match call {
+            ProcessCall::Inspect => self.tell_of(owner, number),
+            ProcessCall::Wait => return Ok(self.wait_for_process(owner, number)),
+            ProcessCall::Signal(target, signal) => {
+                self.clocks.touch();
+                self.signal_process(number, target, signal);
+                self.reply(connection, stream, &Reply::Done);
+            }
+            ProcessCall::Stop { grace_ms } => {
+                self.clocks.touch();
+                self.stop_process(number, grace_ms);
+                return Ok(self.wait_for_process(owner, number));
+            }
+            ProcessCall::Forget => {
+                self.clocks.touch();
+                return self.forget_process(owner, number);
+            }
+            ProcessCall::Logs(query) => return self.send_log(owner, number, query).map(Some),
+            ProcessCall::Attach { size } => {
+                self.clocks.touch();
+                return self.attach(owner, number, size).map(Some);
+            }
+        }
+        Ok(None)
+    }
+
+    fn wait_for_process(&mut self, owner: Owner, number: u32) -> Option<Stream> {
+        let process = self.background.get_mut(&number)?;
+        if process.is_alive() {
+            process.waiters.push(owner);
+            return Some(Stream::Process(number));
+        }
+        self.tell_of(owner, number);
+        None
+    }
+
+    fn signal_process(&self, number: u32, target: Target, signal: i32) {
+        let exec = self.background.get(&number).and_then(|one| one.exec);
+        if let Some(exec) = exec {
+            self.signal(exec, target, signal);
+        }
+    }
+
+    fn stop_process(&mut self, number: u32, grace_ms: u64) {
+        let Some(process) = self.background.get_mut(&number) else {
+            return;
+        };
+        process.stopping = true;
+        process.begin_at = None;
+        let Some(exec) = process.exec else {
+            if process.last.is_none() && process.spawner.is_none() {
+                process.last = Some((STOPPED, NOTHING_USED));
+            }
+            return self.process_is_over(number);
+        };
+        if grace_ms == 0 {
+            return self.kill_exec(exec, Cause::GivenUp);
+        }
+        let kill_at = now_ms().saturating_add(grace_ms);
+        process.kill_at = Some(process.kill_at.map_or(kill_at, |at| at.min(kill_at)));
+        self.signal(exec, Target::Tree, TERM);
+        // What is stopped cannot end otherwise.
+        self.signal(exec, Target::Tree, CONTINUE);
+    }
+
+    fn forget_process(&mut self, owner: Owner, number: u32) -> Result<Option<Stream>, Failure> {
+        let alive = self
+            .background
+            .get(&number)
+            .is_some_and(super::Process::is_alive);
+        if alive {
+            let text = "the process runs; stop it first";
+            return Err(failure(FailureKind::AlreadyExists, 0, text));
+        }
+        let removing = self.remove_log(owner, number)?;
+        self.drop_process(number);
+        if removing.is_none() {
+            self.reply(owner.connection, owner.stream, &Reply::Done);
+        }
+        Ok(removing)
+    }
+
+    /// A message on the stream of somebody who waits for a process, or looks at its terminal.
+    pub(in super::super) fn go_on_with(
+        &mut self,
+        connection: u32,
+        stream: u32,
+        number: u32,
+        request: Request,
+    ) -> Result<(), ()> {
+        let owner = Owner { connection, stream };
+        match request {
+            Request::Cancel => {
+                let waits = self.background.get(&number).is_some_and(|process| {
+                    process.waiters.contains(&owner) || process.spawner == Some(owner)
+                });
+                self.leave_process(number, connection, stream);
+                let last = if waits {
+                    let text = "the call was given up";
+                    Reply::Failed(failure(FailureKind::Cancelled, 0, text))
+                } else {
+                    Reply::Done
+                };
+                self.reply(connection, stream, &last);
+                self.forget_stream(owner);
+                Ok(())
+            }
+            Request::Stdin(data) => {
+                self.clocks.touch();
+                self.type_in(owner, number, &data)
+            }
+            // Whoever leaves has no more to say, which is no end of the terminal's input.
+            Request::StdinEnd => Ok(()),
+            Request::Credit(_, bytes) => {
+                self.grant_show(owner, number, bytes);
+                Ok(())
+            }
+            Request::Resize(size) => {
+                self.clocks.touch();
+                if let Some(exec) = self.background.get(&number).and_then(|one| one.exec) {
+                    self.resize(exec, size);
+                }
+                Ok(())
+            }
+            Request::Signal(target, signal) => {
+                self.clocks.touch();
+                self.signal_process(number, target, signal);
+                Ok(())
+            }
+            _ => Err(()),
+        }
+    }
+
+    /// A client no longer waits, or looks.
+    pub(in super::super) fn leave_process(&mut self, number: u32, connection: u32, stream: u32) {
+        let owner = Owner { connection, stream };
+        let Some(process) = self.background.get_mut(&number) else {
+            return;
+        };
+        process.waiters.retain(|waiter| *waiter != owner);
+        if process.spawner == Some(owner) {
+            return self.give_up_spawning(number);
+        }
+        self.leave_show(owner, number);
+    }
+}
