@@ -5,7 +5,11 @@ use std::{env, ffi::OsString, path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use podkit::DockerOptions;
 
-use crate::{image_args::ImageArgs, spec::SpecArgs};
+use crate::{
+    image_args::ImageArgs,
+    process_args::{AttachArgs, KillArgs, LogsArgs, PsArgs, ShellArgs, SpawnArgs, WaitArgs},
+    spec::SpecArgs,
+};
 
 const AFTER_HELP: &str = "\
 A session is written USER/SESSION, or just SESSION for your own. A `/` inside an id is written %2F.
@@ -24,6 +28,7 @@ const EXAMPLES: &str = "\
 Examples:
   podkit exec bob/123 -- pwd                       make or find bob's session 123, run a command
   podkit exec bob/123 -c 'ls | wc -l'              the same through /bin/sh
+  podkit shell bob/123                             a shell in it, which can be left and found again
   podkit run host -- python3 -c 'print(6*7)'       a container for one command
   podkit cp ./data bob/123:/workspace/data         copy files in; the other way round copies out
   podkit ls                                        what there is
@@ -110,6 +115,13 @@ pub(crate) enum Format {
 pub(crate) enum Command {
     Exec(ExecArgs),
     Run(RunArgs),
+    Shell(ShellArgs),
+    Attach(AttachArgs),
+    Spawn(SpawnArgs),
+    Ps(PsArgs),
+    Logs(LogsArgs),
+    Kill(KillArgs),
+    Wait(WaitArgs),
     #[command(visible_alias = "list")]
     Ls(LsArgs),
     Inspect(InspectArgs),
@@ -206,6 +218,10 @@ pub(crate) struct CommandArgs {
     /// Pass standard input on, also when it is a terminal
     #[arg(short = 'i', long, conflicts_with = "no_stdin")]
     pub(crate) stdin: bool,
+
+    /// Give the command a terminal: your own, with -i, else one that nobody types on
+    #[arg(short = 't', long)]
+    pub(crate) terminal: bool,
 
     /// Do not read standard input; the command reads the end of file at once
     #[arg(short = 'n', long)]
@@ -398,7 +414,7 @@ pub(crate) struct CompletionsArgs {
     pub(crate) shell: clap_complete::Shell,
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     podkit::parse_duration(text).map_err(|error| crate::spec::complaint(&error))
 }
 

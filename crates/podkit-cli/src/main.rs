@@ -7,9 +7,11 @@ mod config;
 mod engine_args;
 mod image_args;
 mod output;
+mod process_args;
 mod pump;
 mod signals;
 mod spec;
+mod terminal;
 
 use std::{env, ffi::OsString, process::ExitCode};
 

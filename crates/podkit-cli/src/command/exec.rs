@@ -12,6 +12,7 @@ use crate::{
     output::{BytesJson, Exit, Failure},
     pump::{self, Sink},
     signals::Signals,
+    terminal::{self, End},
 };
 
 /// Runs a command in a session's container.
@@ -66,11 +67,12 @@ pub(super) fn request(args: &CommandArgs) -> Result<ExecRequest, Failure> {
     if pump::has_input(args.stdin, args.no_stdin)? {
         request.stdin = Stdin::Stream;
     }
+    request.terminal = args.terminal.then(terminal::size);
     Ok(request)
 }
 
 /// `NAME=VALUE`, or the caller's own value of `NAME`, if there is one.
-fn env_entry(entry: &str) -> Result<Option<(String, String)>, Error> {
+pub(super) fn env_entry(entry: &str) -> Result<Option<(String, String)>, Error> {
     if let Some((name, value)) = entry.split_once('=') {
         return Ok(Some((name.to_owned(), value.to_owned())));
     }
@@ -92,6 +94,9 @@ pub(super) async fn attend(
     signals: &mut Signals,
 ) -> Result<Exit, Failure> {
     let json = context.output.is_json();
+    if request.terminal.is_some() && !json {
+        return attend_terminal(context, session, request, quiet, signals).await;
+    }
     let mut sink = if json {
         request.output_limit_bytes = Some(DEFAULT_OUTPUT_LIMIT_BYTES);
         Sink::Memory {
@@ -117,6 +122,27 @@ pub(super) async fn attend(
         }
     }
     Ok(Exit::Command(result.outcome.code()))
+}
+
+/// Runs a command with a terminal, joined with podkit's own.
+async fn attend_terminal(
+    context: &Context,
+    session: &Session,
+    request: ExecRequest,
+    quiet: bool,
+    signals: &mut Signals,
+) -> Result<Exit, Failure> {
+    let handle = pump::unless_signalled(signals, session.execute(request).stream()).await?;
+    match terminal::join(handle, &[], signals).await? {
+        End::Exited(result) => {
+            if !quiet {
+                context.output.outcome(result.outcome);
+            }
+            Ok(Exit::Command(result.outcome.code()))
+        }
+        End::Left => Ok(Exit::Success),
+        End::Signal(number) => Err(Failure::quiet(Exit::Signal(number))),
+    }
 }
 
 /// Says on standard error when a container was made.

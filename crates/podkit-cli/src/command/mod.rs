@@ -10,9 +10,11 @@ mod gc;
 mod image;
 mod inspect;
 mod ls;
+mod process;
 mod progress;
 mod pull_bars;
 mod run;
+mod shell;
 mod stop;
 
 use self::pull_bars::PullBars;
@@ -57,6 +59,13 @@ async fn dispatch(context: &Context, command: Command) -> Result<Exit, Failure> 
     match command {
         Command::Exec(args) => exec::exec(context, args).await,
         Command::Run(args) => run::run(context, args).await,
+        Command::Shell(args) => shell::shell(context, args).await,
+        Command::Attach(args) => shell::attach(context, args).await,
+        Command::Spawn(args) => process::spawn(context, args).await,
+        Command::Ps(args) => process::ps(context, args).await,
+        Command::Logs(args) => process::logs(context, args).await,
+        Command::Kill(args) => process::kill(context, args).await,
+        Command::Wait(args) => process::wait(context, args).await,
         Command::Ls(args) => ls::ls(context, args).await,
         Command::Inspect(args) => inspect::inspect(context, args).await,
         Command::Stop(args) => stop::stop(context, args).await,

@@ -11,6 +11,13 @@ fn help_of_every_command_is_as_reviewed() {
     for command in [
         "exec",
         "run",
+        "shell",
+        "attach",
+        "spawn",
+        "ps",
+        "logs",
+        "kill",
+        "wait",
         "ls",
         "inspect",
         "stop",

@@ -424,15 +424,10 @@ async fn process_ends_with_the_container(lab: Lab) {
         .restart(RestartPolicy::Always)
         .await
         .unwrap();
-    let waiting = process.clone();
-    let waiter = tokio::spawn(async move { waiting.wait().await });
-    eventually("the process to be asked about", || async {
-        process.info().await.ok()
-    })
-    .await;
-    session.stop(Duration::ZERO).await.unwrap();
+    let stop = async { session.stop(Duration::ZERO).await.unwrap() };
+    let (waited, ()) = futures::future::join(process.wait(), stop).await;
     // The end came first, or the connection's.
-    match waiter.await.unwrap() {
+    match waited {
         Ok(info) => assert!(!info.state.is_alive(), "{info:?}"),
         Err(error) => assert!(
             matches!(
