@@ -31,6 +31,7 @@ mod exit;
 mod message;
 pub mod passwd;
 pub mod plan;
+pub mod replay;
 pub mod seccomp;
 
 pub use codec::{DecodeError, Decoder, Encoder, FRAME_HEADER_BYTES, Frame, FrameBuffer};

@@ -4,7 +4,7 @@ use alloc::{collections::VecDeque, vec::Vec};
 
 use podkit_agent::{
     ExecStatus, ExecUsage, Failure, FailureKind, INITIAL_WINDOW_BYTES, MAX_DATA_BYTES, Output,
-    Reply, TerminalSize,
+    Reply, TerminalSize, replay::without_questions,
 };
 
 use super::{
@@ -39,6 +39,8 @@ pub(super) struct Show {
 
 struct Viewer {
     owner: Owner,
+    /// What was shown before it came, as far as it has not got it.
+    earlier: Vec<u8>,
     /// Bytes that have been shown when what comes next for it was.
     at: u64,
     window: u32,
@@ -59,6 +61,15 @@ impl Show {
     fn next(&mut self, which: usize, most: usize) -> Option<(Owner, Vec<u8>)> {
         let begin = self.end - self.kept.len() as u64;
         let viewer = self.viewers.get_mut(which)?;
+        if !viewer.earlier.is_empty() {
+            let most = most.min(viewer.window as usize).min(viewer.earlier.len());
+            if most == 0 {
+                return None;
+            }
+            let rest = viewer.earlier.split_off(most);
+            viewer.window -= u32::try_from(most).unwrap_or(0);
+            return Some((viewer.owner, core::mem::replace(&mut viewer.earlier, rest)));
+        }
         viewer.at = viewer.at.max(begin);
         let from = usize::try_from(viewer.at - begin).ok()?;
         let most = most.min(viewer.window as usize).min(MAX_DATA_BYTES);
@@ -129,7 +140,7 @@ impl Agent {
         let seen = show
             .viewers
             .get(which)
-            .is_some_and(|one| one.at == show.end);
+            .is_some_and(|one| one.at == show.end && one.earlier.is_empty());
         let Some((status, usage)) = show.ended.filter(|_| seen) else {
             return false;
         };
@@ -177,9 +188,11 @@ impl Agent {
             let text = "64 clients look at this terminal already";
             return Err(failure(FailureKind::LimitExceeded, 0, text));
         }
+        let earlier = without_questions(show.kept.make_contiguous());
         show.viewers.push(Viewer {
             owner,
-            at: 0,
+            earlier,
+            at: show.end,
             window: INITIAL_WINDOW_BYTES,
             may_type: INITIAL_WINDOW_BYTES,
             owed: 0,
