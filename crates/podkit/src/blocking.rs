@@ -25,7 +25,8 @@ use tokio::runtime::{Builder, Handle, Runtime};
 
 use crate::{
     CloseReport, Error, ErrorKind, ExecOutput, ExecRequest, FileEntry, GcOptions, GcReport,
-    OnConflict, Opened, PodkitBuilder, Result, SessionInfo, SessionKey, SessionSpec,
+    LogChunk, OnConflict, Opened, PodkitBuilder, ProcessInfo, Result, SessionInfo, SessionKey,
+    SessionSpec,
 };
 
 /// A runtime with one thread, which also keeps connections alive between calls.
@@ -87,6 +88,13 @@ pub struct Podkit {
 pub struct Session {
     engine: Engine,
     inner: crate::Session,
+}
+
+/// [`crate::Process`], blocking.
+#[derive(Clone, Debug)]
+pub struct Process {
+    engine: Engine,
+    inner: crate::Process,
 }
 
 /// [`crate::Files`], blocking.
@@ -263,6 +271,28 @@ impl Session {
         }
     }
 
+    /// Begins what [`crate::Session::spawn`] gives, with its options set.
+    pub fn spawn(&self, process: crate::Spawn) -> Result<Process> {
+        let inner = self.engine.run(process.into_future())?;
+        Ok(Process {
+            engine: self.engine.clone(),
+            inner,
+        })
+    }
+
+    /// See [`crate::Session::process`].
+    pub fn process(&self, id: impl Into<String>) -> Process {
+        Process {
+            engine: self.engine.clone(),
+            inner: self.inner.process(id),
+        }
+    }
+
+    /// See [`crate::Session::processes`].
+    pub fn processes(&self) -> Result<Vec<ProcessInfo>> {
+        self.engine.run(self.inner.processes())
+    }
+
     /// See [`crate::Session::info`].
     pub fn info(&self) -> Result<SessionInfo> {
         self.engine.run(self.inner.info())
@@ -286,6 +316,50 @@ impl Session {
     /// The async one, for what has no blocking method.
     #[must_use]
     pub fn inner(&self) -> &crate::Session {
+        &self.inner
+    }
+}
+
+#[expect(clippy::missing_errors_doc, reason = "the async methods say it")]
+impl Process {
+    /// See [`crate::Process::info`].
+    pub fn info(&self) -> Result<ProcessInfo> {
+        self.engine.run(self.inner.info())
+    }
+
+    /// See [`crate::Process::wait`].
+    pub fn wait(&self) -> Result<ProcessInfo> {
+        self.engine.run(self.inner.wait())
+    }
+
+    /// See [`crate::Process::signal`].
+    pub fn signal(&self, number: i32) -> Result<()> {
+        self.engine.run(self.inner.signal(number))
+    }
+
+    /// See [`crate::Process::stop`].
+    pub fn stop(&self, grace: Duration) -> Result<ProcessInfo> {
+        self.engine.run(self.inner.stop(grace))
+    }
+
+    /// See [`crate::Process::forget`].
+    pub fn forget(&self) -> Result<()> {
+        self.engine.run(self.inner.forget())
+    }
+
+    /// See [`crate::Process::wait_for_log`].
+    pub fn wait_for_log(&self, text: &str, limit: Duration) -> Result<String> {
+        self.engine.run(self.inner.wait_for_log(text, limit))
+    }
+
+    /// Reads what [`crate::Process::logs`] gives, with its options set.
+    pub fn read(&self, logs: crate::Logs) -> Result<Vec<LogChunk>> {
+        self.engine.run(logs.into_future())
+    }
+
+    /// The async one, for what has no blocking method.
+    #[must_use]
+    pub fn inner(&self) -> &crate::Process {
         &self.inner
     }
 }

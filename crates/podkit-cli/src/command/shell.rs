@@ -19,6 +19,9 @@ use crate::{
 /// Runs the best shell that there is.
 const SHELL: &str = "command -v bash >/dev/null 2>&1 && exec bash -i; exec /bin/sh -i";
 
+/// SIGHUP: the terminal was closed.
+const HANG_UP: i32 = 1;
+
 /// Shells of one session that are named.
 const MOST_NAMES: u32 = 1000;
 
@@ -64,6 +67,8 @@ pub(super) async fn shell(context: &Context, args: ShellArgs) -> Result<Exit, Fa
     let stays = matches!(end, Ok(Exit::Success))
         && process.info().await.is_ok_and(|info| info.state.is_alive());
     if !stays {
+        // A shell at its prompt passes SIGTERM over.
+        process.signal(HANG_UP).await?;
         process.stop(HANG_UP_GRACE).await?;
         process.forget().await?;
     }

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod exec;
 #[cfg(test)]
+mod processes;
+#[cfg(test)]
 mod sessions;
 #[cfg(test)]
 mod support;
