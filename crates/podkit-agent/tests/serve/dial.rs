@@ -19,7 +19,7 @@ use podkit_agent::{
 
 use crate::{
     client::{Client, shell, spec},
-    container::{Container, wait_for},
+    container::{Around, Container, wait_for},
     engine::{answer, call, directory, wait_at},
 };
 
@@ -297,4 +297,34 @@ fn agent_does_not_call_a_listener_inside_whose_maker_has_ended() {
     );
     let ended = client.run(shell(&script));
     assert_eq!(ended.out(), "0\n", "{}", ended.err());
+}
+
+/// Starts an agent where no descriptor can be had that tells the names of new files.
+fn start_without_inotify(place: &Path) -> Container {
+    let limit = "echo 0 > /proc/sys/user/max_inotify_instances && exec \"$0\" \"$@\"";
+    let around = Around {
+        wrapper: &["unshare", "--user", "--map-root-user", "sh", "-c", limit],
+        ..Around::default()
+    };
+    Container::start_in(&["--dial", place.to_str().unwrap()], around)
+}
+
+#[test]
+fn agent_that_may_not_watch_is_told_by_signal_and_calls_each_once() {
+    let place = directory();
+    let early = wait_at(place.path(), "early");
+    let container = start_without_inotify(place.path());
+    let mut first = answer(&early);
+    for number in 0..100 {
+        let name = format!("client-{number}");
+        let listener = wait_at(place.path(), &name);
+        let mut client = answer(&listener);
+        assert_eq!(client.run(shell("echo hi")).out(), "hi\n");
+        check_no_call(&listener);
+        fs::remove_file(place.path().join(&name)).unwrap();
+    }
+    check_no_call(&early);
+    // What is sent from inside is no news, and ends nothing.
+    first.run(shell("kill -IO 1; kill -29 1"));
+    check_idle(&container, &mut first);
 }

@@ -19,11 +19,43 @@ use crate::sys::serve;
 /// Bytes of events that are read at once.
 const EVENTS: usize = 4096;
 
+/// Most names that are remembered.
+const MOST_NAMES: usize = 4096;
+
 /// The directory of the clients' sockets, and what tells of new ones.
 pub(crate) struct Dial {
     path: Vec<u8>,
     directory: OwnedFd,
-    news: OwnedFd,
+    news: News,
+}
+
+/// What tells of new sockets.
+enum News {
+    /// Their names, one by one.
+    Names(OwnedFd),
+    /// A signal that says no more than that there may be some; these were there at the last look.
+    /// A user may have few descriptors that tell names, 128 in all of its containers, but any number
+    /// of these.
+    Signal(Vec<CString>),
+}
+
+impl News {
+    fn of(directory: &OwnedFd, path: &[u8]) -> Result<Self> {
+        match Self::names(path) {
+            Err(Errno::MFILE | Errno::NFILE | Errno::NOSPC | Errno::NOMEM) => {
+                serve::notify_of_names(directory.as_fd())?;
+                Ok(Self::Signal(Vec::new()))
+            }
+            news => news,
+        }
+    }
+
+    fn names(path: &[u8]) -> Result<Self> {
+        let news = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
+        let watch = inotify::WatchFlags::MOVED_TO | inotify::WatchFlags::ONLYDIR;
+        inotify::add_watch(&news, path, watch)?;
+        Ok(Self::Names(news))
+    }
 }
 
 impl Dial {
@@ -31,9 +63,7 @@ impl Dial {
     pub(super) fn new(path: &[u8]) -> Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let directory = openat(CWD, path, flags, Mode::empty())?;
-        let news = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
-        let watch = inotify::WatchFlags::MOVED_TO | inotify::WatchFlags::ONLYDIR;
-        inotify::add_watch(&news, path, watch)?;
+        let news = News::of(&directory, path)?;
         Ok(Self {
             path: path.to_vec(),
             directory,
@@ -41,36 +71,16 @@ impl Dial {
         })
     }
 
-    /// Names of what is there; those that begin with a dot are not ready yet.
-    fn names(&self) -> Vec<CString> {
-        let Ok(entries) = Dir::read_from(&self.directory) else {
-            return Vec::new();
-        };
-        let entries = entries.filter_map(core::result::Result::ok);
-        entries
-            .map(|entry| CString::from(entry.file_name()))
-            .filter(|name| is_ready(name))
-            .collect()
-    }
-
     /// Names that have appeared; all that are there when some may have been missed.
-    fn new_names(&self) -> Vec<CString> {
-        let mut names = Vec::new();
-        let mut buffer = [MaybeUninit::uninit(); EVENTS];
-        let mut reader = inotify::Reader::new(self.news.as_fd(), &mut buffer);
-        loop {
-            match reader.next() {
-                Ok(event) if event.events().contains(inotify::ReadFlags::QUEUE_OVERFLOW) => {
-                    return self.names();
-                }
-                Ok(event) => names.extend(
-                    event
-                        .file_name()
-                        .filter(|name| is_ready(name))
-                        .map(CString::from),
-                ),
-                Err(Errno::INTR) => {}
-                Err(_) => return names,
+    fn new_names(&mut self) -> Vec<CString> {
+        match &mut self.news {
+            News::Names(news) => told(news, &self.directory),
+            News::Signal(seen) => {
+                let now = names_in(&self.directory);
+                let new = now.iter().filter(|name| !seen.contains(name));
+                let new = new.cloned().collect();
+                *seen = now;
+                new
             }
         }
     }
@@ -89,6 +99,41 @@ impl Dial {
     }
 }
 
+/// Names that the kernel tells; all that are there when some may have been missed.
+fn told(news: &OwnedFd, directory: &OwnedFd) -> Vec<CString> {
+    let mut names = Vec::new();
+    let mut buffer = [MaybeUninit::uninit(); EVENTS];
+    let mut reader = inotify::Reader::new(news.as_fd(), &mut buffer);
+    loop {
+        match reader.next() {
+            Ok(event) if event.events().contains(inotify::ReadFlags::QUEUE_OVERFLOW) => {
+                return names_in(directory);
+            }
+            Ok(event) => names.extend(
+                event
+                    .file_name()
+                    .filter(|name| is_ready(name))
+                    .map(CString::from),
+            ),
+            Err(Errno::INTR) => {}
+            Err(_) => return names,
+        }
+    }
+}
+
+/// Names of what is there; those that begin with a dot are not ready yet.
+fn names_in(directory: &OwnedFd) -> Vec<CString> {
+    let Ok(entries) = Dir::read_from(directory) else {
+        return Vec::new();
+    };
+    let entries = entries.filter_map(core::result::Result::ok);
+    entries
+        .map(|entry| CString::from(entry.file_name()))
+        .filter(|name| is_ready(name))
+        .take(MOST_NAMES)
+        .collect()
+}
+
 fn is_ready(name: &core::ffi::CStr) -> bool {
     !name.to_bytes().starts_with(b".")
 }
@@ -96,25 +141,27 @@ fn is_ready(name: &core::ffi::CStr) -> bool {
 impl Agent {
     /// Begins to look for clients, and finds those that wait already.
     pub(super) fn start_dialling(&mut self) {
-        let Some(dial) = &self.config.dial else {
+        let Some(dial) = &mut self.config.dial else {
             return;
         };
-        if self
-            .poll
-            .add(&dial.news, Source::Dial, Wants::Read)
-            .is_err()
+        if let News::Names(news) = &dial.news
+            && self.poll.add(news, Source::Dial, Wants::Read).is_err()
         {
             self.config.dial = None;
             return;
         }
-        for name in dial.names() {
+        let names = names_in(&dial.directory);
+        if let News::Signal(seen) = &mut dial.news {
+            seen.clone_from(&names);
+        }
+        for name in names {
             self.dial_out(&name);
         }
     }
 
     /// Clients have appeared.
     pub(super) fn hear_of_clients(&mut self) {
-        let names = self.config.dial.as_ref().map(Dial::new_names);
+        let names = self.config.dial.as_mut().map(Dial::new_names);
         for name in names.unwrap_or_default() {
             self.dial_out(&name);
         }

@@ -6,10 +6,13 @@ use rustix::io::read;
 use super::Agent;
 use crate::sys::serve;
 
-/// HUP, INT, QUIT, USR1, USR2, TERM and CHLD.
-pub(super) const TAKEN: &[u32] = &[1, 2, 3, 10, 12, 15, CHILD];
+/// HUP, INT, QUIT, USR1, USR2, TERM, CHLD and IO.
+pub(super) const TAKEN: &[u32] = &[1, 2, 3, 10, 12, 15, CHILD, NEWS];
 
 const CHILD: u32 = 17;
+
+/// SIGIO: there may be new clients.
+const NEWS: u32 = 29;
 
 /// Of those, the ones that ask for the end: HUP, INT, QUIT and TERM.
 const ENDING: &[u32] = &[1, 2, 3, 15];
@@ -22,6 +25,7 @@ const INFO: usize = 128;
 
 impl Agent {
     pub(super) fn take_signals(&mut self) {
+        let mut news = false;
         let mut infos = [0_u8; INFO * 8];
         while let Ok(count) = read(&self.signals, &mut infos) {
             if count == 0 {
@@ -34,12 +38,16 @@ impl Agent {
                 };
                 // Number at 0, sender at 12: 0 for one that cannot be seen in this pid namespace.
                 // What inner processes send counts for nothing.
-                if let (Some(number), Some(0)) = (word(0), word(12))
-                    && number != CHILD
-                {
-                    self.signal_from_outside(number);
+                match (word(0), word(12)) {
+                    (Some(NEWS), Some(0)) => news = true,
+                    (Some(CHILD), _) => {}
+                    (Some(number), Some(0)) => self.signal_from_outside(number),
+                    _ => {}
                 }
             }
+        }
+        if news {
+            self.hear_of_clients();
         }
         self.reap();
     }

@@ -35,6 +35,7 @@ pub(crate) mod attribute {
 #[cfg(target_arch = "x86_64")]
 pub(super) mod number {
     pub(in crate::sys) const GETSOCKOPT: usize = 55;
+    pub(in crate::sys) const FCNTL: usize = 72;
     pub(in crate::sys) const IOCTL: usize = 16;
     pub(in crate::sys) const KILL: usize = 62;
     pub(in crate::sys) const SIGNALFD4: usize = 289;
@@ -53,6 +54,7 @@ pub(super) mod number {
 #[cfg(target_arch = "aarch64")]
 pub(super) mod number {
     pub(in crate::sys) const GETSOCKOPT: usize = 209;
+    pub(in crate::sys) const FCNTL: usize = 25;
     pub(in crate::sys) const IOCTL: usize = 29;
     pub(in crate::sys) const KILL: usize = 129;
     pub(in crate::sys) const SIGNALFD4: usize = 74;

@@ -116,6 +116,22 @@ pub(crate) fn reap(wait: bool) -> Result<Option<Ended>, Errno> {
     }))
 }
 
+/// Has SIGIO sent to this process whenever something is made or renamed in a directory, for as long
+/// as the descriptor is open.
+pub(crate) fn notify_of_names(directory: BorrowedFd<'_>) -> Result<(), Errno> {
+    const F_NOTIFY: usize = 1026;
+    const CREATED_RENAMED_AND_AGAIN: usize = 0x4 | 0x10 | 0x8000_0000;
+    let fd = usize::try_from(directory.as_raw_fd()).map_err(|_| Errno::BADF)?;
+    // SAFETY: takes no pointer.
+    unsafe {
+        syscall(
+            number::FCNTL,
+            [fd, F_NOTIFY, CREATED_RENAMED_AND_AGAIN, 0, 0],
+        )
+    }?;
+    Ok(())
+}
+
 /// Sends a signal to a process, to a group (the negative number of it), or with -1 to every process
 /// of this pid namespace but this one.
 pub(crate) fn kill(pid: i32, signal: i32) -> Result<(), Errno> {
