@@ -61,6 +61,11 @@ pub const MAX_FRAME_BYTES: usize = MAX_EXEC_BYTES + 64 * 1024;
 /// Most bytes of arguments plus environment of one exec; beyond it a call is `LimitExceeded`.
 pub const MAX_EXEC_BYTES: usize = 1024 * 1024;
 
+/// Most bytes of a process's id, and of its name.
+pub const MAX_PROCESS_ID_BYTES: usize = 64;
+/// See [`MAX_PROCESS_ID_BYTES`].
+pub const MAX_PROCESS_NAME_BYTES: usize = 128;
+
 /// Window of each direction of a stream before any `Credit`.
 pub const INITIAL_WINDOW_BYTES: u32 = 256 * 1024;
 

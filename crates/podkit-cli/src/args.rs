@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use podkit::DockerOptions;
 
 use crate::{
+    command_args::CommandArgs,
     image_args::ImageArgs,
     process_args::{AttachArgs, KillArgs, LogsArgs, PsArgs, ShellArgs, SpawnArgs, WaitArgs},
     spec::SpecArgs,
@@ -201,51 +202,6 @@ pub(crate) struct RunArgs {
 
     #[command(flatten)]
     pub(crate) spec: SpecArgs,
-}
-
-/// The command of exec and run.
-#[derive(Debug, Args)]
-pub(crate) struct CommandArgs {
-    /// Program and arguments; they are not seen by a shell
-    #[arg(value_name = "COMMAND", trailing_var_arg = true, value_hint = ValueHint::CommandWithArguments,
-          required_unless_present = "shell", conflicts_with = "shell")]
-    pub(crate) argv: Vec<OsString>,
-
-    /// Run TEXT with /bin/sh -c
-    #[arg(short = 'c', long = "shell", value_name = "TEXT")]
-    pub(crate) shell: Option<OsString>,
-
-    /// Pass standard input on, also when it is a terminal
-    #[arg(short = 'i', long, conflicts_with = "no_stdin")]
-    pub(crate) stdin: bool,
-
-    /// Give the command a terminal: your own, with -i, else one that nobody types on
-    #[arg(short = 't', long)]
-    pub(crate) terminal: bool,
-
-    /// Do not read standard input; the command reads the end of file at once
-    #[arg(short = 'n', long)]
-    pub(crate) no_stdin: bool,
-
-    /// Set a variable of the command's environment; NAME alone passes your own value on
-    #[arg(short = 'e', long = "env", value_name = "NAME[=VALUE]")]
-    pub(crate) env: Vec<String>,
-
-    /// Working directory, absolute or from /workspace
-    #[arg(short = 'w', long, value_name = "DIR")]
-    pub(crate) workdir: Option<String>,
-
-    /// User inside the container, as name, uid, name:group or uid:gid
-    #[arg(short = 'u', long, value_name = "USER")]
-    pub(crate) user: Option<String>,
-
-    /// Kill the command with all its processes after this long, and exit with 124
-    #[arg(long, value_name = "TIME", value_parser = duration)]
-    pub(crate) timeout: Option<Duration>,
-
-    /// Say nothing about what podkit itself does
-    #[arg(short = 'q', long)]
-    pub(crate) quiet: bool,
 }
 
 /// List sessions
@@ -557,8 +513,12 @@ mod tests {
             let Command::Exec(exec) = cli.command else {
                 panic!("{words:?}")
             };
-            assert_eq!(exec.command.argv, ["ls", "-w", "x", "--json"], "{words:?}");
-            assert_eq!(exec.command.workdir, None);
+            assert_eq!(
+                exec.command.words.argv,
+                ["ls", "-w", "x", "--json"],
+                "{words:?}"
+            );
+            assert_eq!(exec.command.around.workdir, None);
             assert!(!cli.global.json);
         }
     }

@@ -3,6 +3,7 @@
 
 mod args;
 mod command;
+mod command_args;
 mod config;
 mod engine_args;
 mod image_args;

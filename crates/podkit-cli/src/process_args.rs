@@ -5,6 +5,8 @@ use std::{ffi::OsString, time::Duration};
 use clap::{Args, ValueHint};
 use podkit::RestartPolicy;
 
+use crate::command_args::{AroundArgs, WordsArgs};
+
 /// Begin a process in the background of a session, which is made on first use
 ///
 /// The process belongs to the container: it goes on when podkit ends, and ends with the container.
@@ -44,32 +46,10 @@ pub(crate) struct SpawnArgs {
     pub(crate) terminal: bool,
 
     #[command(flatten)]
-    pub(crate) command: BackgroundArgs,
-}
+    pub(crate) words: WordsArgs,
 
-/// The command of a process.
-#[derive(Debug, Args)]
-pub(crate) struct BackgroundArgs {
-    /// Program and arguments; they are not seen by a shell
-    #[arg(value_name = "COMMAND", trailing_var_arg = true, value_hint = ValueHint::CommandWithArguments,
-          required_unless_present = "shell", conflicts_with = "shell")]
-    pub(crate) argv: Vec<OsString>,
-
-    /// Run TEXT with /bin/sh -c
-    #[arg(short = 'c', long = "shell", value_name = "TEXT")]
-    pub(crate) shell: Option<OsString>,
-
-    /// Set a variable of its environment; NAME alone passes your own value on
-    #[arg(short = 'e', long = "env", value_name = "NAME[=VALUE]")]
-    pub(crate) env: Vec<String>,
-
-    /// Working directory, absolute or from /workspace
-    #[arg(short = 'w', long, value_name = "DIR")]
-    pub(crate) workdir: Option<String>,
-
-    /// User inside the container, as name, uid, name:group or uid:gid
-    #[arg(short = 'u', long, value_name = "USER")]
-    pub(crate) user: Option<String>,
+    #[command(flatten)]
+    pub(crate) around: AroundArgs,
 
     /// Kill it after this long, each time that it is begun
     #[arg(long, value_name = "TIME", value_parser = crate::args::duration)]
@@ -178,17 +158,8 @@ pub(crate) struct ShellArgs {
     #[arg(value_name = "COMMAND", trailing_var_arg = true, value_hint = ValueHint::CommandWithArguments)]
     pub(crate) argv: Vec<OsString>,
 
-    /// Set a variable of its environment; NAME alone passes your own value on
-    #[arg(short = 'e', long = "env", value_name = "NAME[=VALUE]")]
-    pub(crate) env: Vec<String>,
-
-    /// Working directory, absolute or from /workspace
-    #[arg(short = 'w', long, value_name = "DIR")]
-    pub(crate) workdir: Option<String>,
-
-    /// User inside the container, as name, uid, name:group or uid:gid
-    #[arg(short = 'u', long, value_name = "USER")]
-    pub(crate) user: Option<String>,
+    #[command(flatten)]
+    pub(crate) around: AroundArgs,
 
     #[command(flatten)]
     pub(crate) detach: DetachArgs,

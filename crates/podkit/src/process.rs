@@ -3,18 +3,19 @@
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use podkit_agent::MAX_PROCESS_NAME_BYTES;
 
 use crate::{
     error::{Error, Result},
-    exec::{ExecRequest, Outcome, TerminalSize, Usage},
+    exec::{ExecRequest, Outcome, Usage},
 };
 
 /// Bytes of a process's log that are kept at least when nothing else is said: 10 MiB. At most twice
 /// as many are on disk.
 pub const DEFAULT_LOG_LIMIT_BYTES: u64 = 10 << 20;
 
-/// Most bytes of a process's name.
-const NAME_BYTES: usize = 128;
+/// Most bytes of a path.
+const PATH_BYTES: usize = 4096;
 
 /// When a process that has ended is begun again: after 100 ms at first, twice as late each time up to
 /// 10 s, and as at first once it has run for 10 s. One that was stopped is not.
@@ -47,8 +48,9 @@ pub struct SpawnRequest {
     /// Whether it keeps the container from stopping by itself.
     pub keep_alive: bool,
     /// Directory of the logs in the container, relative to `/workspace`: made as the process's user
-    /// when missing. Without, the agent chooses one: the first of `/var/log/podkit`, `/run/podkit`
-    /// and `/tmp/podkit` that can be written.
+    /// when missing, and never removed. Without, the agent chooses one, below the first of
+    /// `/var/log/podkit`, `/run/podkit` and `/tmp/podkit` that can be written; what is in it goes when
+    /// the process is forgotten, or when the next life of the container begins its first log.
     pub log_directory: Option<String>,
     /// Bytes of the log that are kept; [`DEFAULT_LOG_LIMIT_BYTES`] without.
     pub log_limit_bytes: Option<u64>,
@@ -74,28 +76,26 @@ impl SpawnRequest {
         if let Some(name) = &self.name {
             check_name(name)?;
         }
-        if self
-            .log_directory
-            .as_deref()
-            .is_some_and(|path| path.is_empty() || path.contains('\0'))
-        {
-            return Err(Error::invalid_input(
-                "the directory of the log is empty or contains a NUL byte",
-            ));
+        let bad = |path: &str| path.is_empty() || path.len() > PATH_BYTES || path.contains('\0');
+        if self.log_directory.as_deref().is_some_and(bad) {
+            return Err(Error::invalid_input(format!(
+                "the directory of the log is empty, longer than {PATH_BYTES} bytes, or contains a NUL \
+                 byte"
+            )));
         }
         Ok(())
     }
 }
 
-/// Checks a process's name.
+/// Checks a process's name, or the id of one.
 ///
 /// # Errors
 /// `InvalidInput`.
 pub(crate) fn check_name(name: &str) -> Result<()> {
     let bad = |character: char| character.is_control() || matches!(character, '/' | '#');
-    if name.is_empty() || name.len() > NAME_BYTES || name.contains(bad) {
+    if name.is_empty() || name.len() > MAX_PROCESS_NAME_BYTES || name.contains(bad) {
         return Err(Error::invalid_input(format!(
-            "{name:?} is not a name of a process: 1 to {NAME_BYTES} bytes, no control \
+            "{name:?} is not a name of a process: 1 to {MAX_PROCESS_NAME_BYTES} bytes, no control \
              characters, `/` or `#`"
         )));
     }
@@ -229,12 +229,4 @@ impl RestartPolicy {
 /// Whole milliseconds.
 pub(crate) fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// A terminal for a request.
-pub(crate) const fn wire_size(size: Option<TerminalSize>) -> Option<podkit_agent::TerminalSize> {
-    match size {
-        Some(size) => Some(size.to_wire()),
-        None => None,
-    }
 }

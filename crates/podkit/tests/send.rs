@@ -1,6 +1,8 @@
 //! The futures of the public API can be spawned: a compile-time promise.
 
-use podkit::{GcOptions, Podkit, Session, SessionKey, WriteOptions};
+use std::time::Duration;
+
+use podkit::{GcOptions, Podkit, Process, Session, SessionKey, WriteOptions};
 
 fn spawnable<T: Send>(_: &T) {}
 
@@ -11,7 +13,7 @@ fn check_session(session: &Session) {
     spawnable(&async { session.exec(["true"]).stream().await });
     spawnable(&async { session.touch().await });
     spawnable(&async { session.info().await });
-    spawnable(&async { session.stop(std::time::Duration::ZERO).await });
+    spawnable(&async { session.stop(Duration::ZERO).await });
     spawnable(&async { session.close().await });
     spawnable(&async { session.boot_token().await });
     spawnable(&async { files.read("a").await });
@@ -33,6 +35,21 @@ fn check_session(session: &Session) {
     spawnable(&async { files.remove_all("a").await });
 }
 
+fn check_processes(session: &Session, process: &Process) {
+    spawnable(&async { session.spawn(["true"]).await });
+    spawnable(&async { session.processes().await });
+    spawnable(&async { process.info().await });
+    spawnable(&async { process.wait().await });
+    spawnable(&async { process.signal(1).await });
+    spawnable(&async { process.kill().await });
+    spawnable(&async { process.stop(Duration::ZERO).await });
+    spawnable(&async { process.forget().await });
+    spawnable(&async { process.logs().await });
+    spawnable(&async { process.logs().stream().await });
+    spawnable(&async { process.attach(None).await });
+    spawnable(&async { process.wait_for_log("a", Duration::ZERO).await });
+}
+
 fn check_podkit(podkit: &Podkit, key: &SessionKey) {
     spawnable(&async { Podkit::connect("auto").await });
     spawnable(&async { podkit.session("a", "b").await });
@@ -47,5 +64,6 @@ fn check_podkit(podkit: &Podkit, key: &SessionKey) {
 fn futures_of_the_public_api_can_be_spawned() {
     // That they compile is the test.
     let _: fn(&Session) = check_session;
+    let _: fn(&Session, &Process) = check_processes;
     let _: fn(&Podkit, &SessionKey) = check_podkit;
 }

@@ -1,5 +1,7 @@
 //! `podkit exec`, and the part of it that `podkit run` shares.
 
+use std::{ffi::OsString, os::unix::ffi::OsStrExt as _};
+
 use podkit::{
     DEFAULT_OUTPUT_LIMIT_BYTES, Error, ExecRequest, ExecResult, MemorySource, OnConflict, Opened,
     Outcome, Podkit, Session, Stdin,
@@ -8,7 +10,8 @@ use serde_json::{Map, Value, json};
 
 use super::Context;
 use crate::{
-    args::{self, CommandArgs, ExecArgs},
+    args::{self, ExecArgs},
+    command_args::{AroundArgs, CommandArgs, WordsArgs},
     output::{BytesJson, Exit, Failure},
     pump::{self, Sink},
     signals::Signals,
@@ -50,18 +53,7 @@ pub(super) async fn exec(context: &Context, args: ExecArgs) -> Result<Exit, Fail
 
 /// What the flags ask for, checked as far as that goes without a container.
 pub(super) fn request(args: &CommandArgs) -> Result<ExecRequest, Failure> {
-    use std::os::unix::ffi::OsStrExt as _;
-    let mut request = match &args.shell {
-        Some(text) => ExecRequest::shell(text.as_bytes()),
-        None => ExecRequest::new(args.argv.iter().map(|word| word.as_bytes())),
-    };
-    for entry in &args.env {
-        request
-            .env
-            .extend(env_entry(entry).map_err(Failure::usage)?);
-    }
-    request.cwd.clone_from(&args.workdir);
-    request.user.clone_from(&args.user);
+    let mut request = surrounded(words(&args.words), &args.around)?;
     request.timeout = args.timeout;
     request.check().map_err(Failure::usage)?;
     if pump::has_input(args.stdin, args.no_stdin)? {
@@ -71,12 +63,40 @@ pub(super) fn request(args: &CommandArgs) -> Result<ExecRequest, Failure> {
     Ok(request)
 }
 
+/// Runs a program, or a text in a shell.
+pub(super) fn words(args: &WordsArgs) -> ExecRequest {
+    match &args.shell {
+        Some(text) => ExecRequest::shell(text.as_bytes()),
+        None => program(&args.argv),
+    }
+}
+
+/// Runs a program.
+pub(super) fn program(argv: &[OsString]) -> ExecRequest {
+    ExecRequest::new(argv.iter().map(|word| word.as_bytes()))
+}
+
+/// Gives a command the environment, directory and user that the flags ask for.
+pub(super) fn surrounded(
+    mut request: ExecRequest,
+    args: &AroundArgs,
+) -> Result<ExecRequest, Failure> {
+    for entry in &args.env {
+        request
+            .env
+            .extend(env_entry(entry).map_err(Failure::usage)?);
+    }
+    request.cwd.clone_from(&args.workdir);
+    request.user.clone_from(&args.user);
+    Ok(request)
+}
+
 /// `NAME=VALUE`, or the caller's own value of `NAME`, if there is one.
-pub(super) fn env_entry(entry: &str) -> Result<Option<(String, String)>, Error> {
+fn env_entry(entry: &str) -> Result<Option<(String, String)>, Error> {
     if let Some((name, value)) = entry.split_once('=') {
         return Ok(Some((name.to_owned(), value.to_owned())));
     }
-    match args::caller_variable(entry).map(std::ffi::OsString::into_string) {
+    match args::caller_variable(entry).map(OsString::into_string) {
         None => Ok(None),
         Some(Ok(value)) => Ok(Some((entry.to_owned(), value))),
         Some(Err(_)) => Err(Error::invalid_input(format!(
@@ -133,7 +153,13 @@ async fn attend_terminal(
     signals: &mut Signals,
 ) -> Result<Exit, Failure> {
     let handle = pump::unless_signalled(signals, session.execute(request).stream()).await?;
-    match terminal::join(handle, &[], signals).await? {
+    let end = terminal::join(handle, &[], signals).await?;
+    ended(context, &end, quiet)
+}
+
+/// Says how what ran in a terminal ended, and how podkit does.
+pub(super) fn ended(context: &Context, end: &End, quiet: bool) -> Result<Exit, Failure> {
+    match end {
         End::Exited(result) => {
             if !quiet {
                 context.output.outcome(result.outcome);
@@ -141,7 +167,7 @@ async fn attend_terminal(
             Ok(Exit::Command(result.outcome.code()))
         }
         End::Left => Ok(Exit::Success),
-        End::Signal(number) => Err(Failure::quiet(Exit::Signal(number))),
+        End::Signal(number) => Err(Failure::quiet(Exit::Signal(*number))),
     }
 }
 

@@ -1,20 +1,17 @@
 //! `podkit spawn`, `ps`, `logs`, `kill` and `wait`.
 
-use std::{
-    os::unix::ffi::OsStrExt as _,
-    time::{Duration, SystemTime},
-};
+use std::time::SystemTime;
 
 use podkit::{
-    ContainerState, Error, ErrorKind, ExecRequest, LogStream, Outcome, Podkit, Process,
-    ProcessInfo, ProcessState, Session, SessionKey, SpawnRequest,
+    ContainerState, Error, ErrorKind, LogStream, Outcome, Podkit, Process, ProcessInfo,
+    ProcessState, Session, SessionKey, SpawnRequest,
 };
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{Context, exec};
 use crate::{
-    output::{Exit, Failure, Stream, ago, table, time_text},
-    process_args::{BackgroundArgs, KillArgs, LogsArgs, PsArgs, SpawnArgs, WaitArgs},
+    output::{BytesJson, Exit, Failure, Stream, ago, table, time_text},
+    process_args::{KillArgs, LogsArgs, PsArgs, SpawnArgs, WaitArgs},
     pump,
     signals::Signals,
     terminal,
@@ -29,36 +26,22 @@ const SHOWN_COMMAND: usize = 60;
 /// Begins a process.
 pub(super) async fn spawn(context: &Context, args: SpawnArgs) -> Result<Exit, Failure> {
     let key = context.key(&args.session)?;
-    let mut request = SpawnRequest::new(command(&args.command)?);
+    let mut request = SpawnRequest::new(exec::surrounded(exec::words(&args.words), &args.around)?);
     request.name.clone_from(&args.name);
     request.restart = args.restart;
     request.keep_alive = args.keep_alive;
     request.log_directory.clone_from(&args.log_dir);
     request.log_limit_bytes = args.log_limit;
+    request.exec.timeout = args.timeout;
     request.exec.terminal = args.terminal.then(terminal::size);
     request.check().map_err(Failure::usage)?;
-    let session = context.session(&key, args.command.quiet).await?;
+    let session = context.session(&key, args.quiet).await?;
     let process = session.spawn_request(request).await?;
     let info = process.info().await?;
     context
         .output
         .result(|| info_json(&key, &info), || format!("{}\n", info.id))?;
     Ok(Exit::Success)
-}
-
-fn command(args: &BackgroundArgs) -> Result<ExecRequest, Failure> {
-    let mut request = match &args.shell {
-        Some(text) => ExecRequest::shell(text.as_bytes()),
-        None => ExecRequest::new(args.argv.iter().map(|word| word.as_bytes())),
-    };
-    for entry in &args.env {
-        let variable = exec::env_entry(entry).map_err(Failure::usage)?;
-        request.env.extend(variable);
-    }
-    request.cwd.clone_from(&args.workdir);
-    request.user.clone_from(&args.user);
-    request.timeout = args.timeout;
-    Ok(request)
 }
 
 /// Lists processes.
@@ -209,9 +192,10 @@ pub(super) async fn logs(context: &Context, args: LogsArgs) -> Result<Exit, Fail
                 LogStream::Stdout => "stdout",
                 LogStream::Stderr => "stderr",
             };
-            let text = String::from_utf8_lossy(&chunk.bytes);
-            let line = json!({ "stream": stream, "text": text });
-            context.output.text(&format!("{line}\n"))?;
+            let mut line = Map::new();
+            line.insert("stream".to_owned(), stream.into());
+            BytesJson::from(&chunk.bytes[..]).put("text", &mut line);
+            context.output.text(&format!("{}\n", Value::Object(line)))?;
         } else if chunk.stream == LogStream::Stdout {
             pump::write_out(chunk.bytes).await?;
         } else {
@@ -243,8 +227,10 @@ async fn own_log(context: &Context, args: &LogsArgs) -> Result<Exit, Failure> {
         log.drain(..from);
     }
     if context.output.is_json() {
-        let value = json!({ "session": key.to_string(), "text": String::from_utf8_lossy(&log) });
-        context.output.text(&format!("{value:#}\n"))?;
+        let mut value = Map::new();
+        value.insert("session".to_owned(), key.to_string().into());
+        BytesJson::from(&log[..]).put("text", &mut value);
+        context.output.result(|| value.into(), String::new)?;
     } else {
         pump::write_out(log.into()).await?;
     }
@@ -312,9 +298,6 @@ pub(super) async fn wait(context: &Context, args: WaitArgs) -> Result<Exit, Fail
         _ => Ok(Exit::Podkit),
     }
 }
-
-/// Time that a shell has to end when the terminal of its user was closed.
-pub(super) const HANG_UP_GRACE: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {

@@ -1,16 +1,16 @@
 //! `podkit shell` and `podkit attach`.
 
-use std::os::unix::ffi::OsStrExt as _;
+use std::time::Duration;
 
 use podkit::{ErrorKind, ExecRequest, Process, Session, SessionKey, SpawnRequest};
 
 use super::{
     Context, exec,
-    process::{HANG_UP_GRACE, find, split},
+    process::{find, split},
 };
 use crate::{
     output::{Exit, Failure},
-    process_args::{AttachArgs, Keys, ShellArgs},
+    process_args::{AttachArgs, ShellArgs},
     pump,
     signals::Signals,
     terminal::{self, End},
@@ -22,6 +22,9 @@ const SHELL: &str = "command -v bash >/dev/null 2>&1 && exec bash -i; exec /bin/
 /// SIGHUP: the terminal was closed.
 const HANG_UP: i32 = 1;
 
+/// Time that a shell has to end when the terminal of its user was closed.
+const HANG_UP_GRACE: Duration = Duration::from_secs(1);
+
 /// Shells of one session that are named.
 const MOST_NAMES: u32 = 1000;
 
@@ -29,17 +32,11 @@ const MOST_NAMES: u32 = 1000;
 pub(super) async fn shell(context: &Context, args: ShellArgs) -> Result<Exit, Failure> {
     refuse_json(context)?;
     let key = context.key(&args.session)?;
-    let mut command = if args.argv.is_empty() {
-        ExecRequest::shell(SHELL)
-    } else {
-        ExecRequest::new(args.argv.iter().map(|word| word.as_bytes()))
+    let command = match args.argv.is_empty() {
+        true => ExecRequest::shell(SHELL),
+        false => exec::program(&args.argv),
     };
-    for entry in &args.env {
-        let variable = exec::env_entry(entry).map_err(Failure::usage)?;
-        command.env.extend(variable);
-    }
-    command.cwd.clone_from(&args.workdir);
-    command.user.clone_from(&args.user);
+    let mut command = exec::surrounded(command, &args.around)?;
     command.terminal = Some(terminal::size());
     let mut request = SpawnRequest::new(command);
     // Whoever leaves it wants to find it again.
@@ -50,29 +47,29 @@ pub(super) async fn shell(context: &Context, args: ShellArgs) -> Result<Exit, Fa
     let open = context.session(&key, args.quiet);
     let session = pump::unless_signalled(&mut signals, open).await?;
     let (process, name) = begin(&session, request).await?;
-    let shown = Shown {
-        key: &key,
-        name: &name,
-        quiet: args.quiet,
-    };
-    let end = attend(
-        context,
-        &process,
-        &args.detach.detach_keys,
-        &shown,
-        &mut signals,
-    )
-    .await;
-    // As a terminal that is closed ends what runs in it; one that was left stays.
-    let stays = matches!(end, Ok(Exit::Success))
-        && process.info().await.is_ok_and(|info| info.state.is_alive());
-    if !stays {
-        // A shell at its prompt passes SIGTERM over.
-        process.signal(HANG_UP).await?;
-        process.stop(HANG_UP_GRACE).await?;
-        process.forget().await?;
+    let handle = process.attach(Some(terminal::size())).await?;
+    let end = terminal::join(handle, &args.detach.detach_keys.0, &mut signals).await?;
+    match end {
+        End::Exited(_) => forget(context, &process).await,
+        End::Left => note_left(context, &key, &name, args.quiet),
+        // As a terminal that is closed ends what runs in it. A shell at its prompt passes SIGTERM
+        // over.
+        End::Signal(_) => {
+            process.signal(HANG_UP).await?;
+            process.stop(HANG_UP_GRACE).await?;
+            forget(context, &process).await;
+        }
     }
-    end
+    exec::ended(context, &end, args.quiet)
+}
+
+/// Takes a shell that has ended off the list. It may be gone with its container, and what the shell
+/// ended with matters more.
+async fn forget(context: &Context, process: &Process) {
+    match process.forget().await {
+        Err(error) if error.kind() != ErrorKind::NotFound => context.output.warning(&error),
+        _ => {}
+    }
 }
 
 /// Begins a shell under a name that is free.
@@ -101,54 +98,20 @@ pub(super) async fn attach(context: &Context, args: AttachArgs) -> Result<Exit, 
     let mut signals = Signals::listen()?;
     let podkit = context.podkit().await?;
     let process = find(&podkit, &key, &name).await?;
-    let shown = Shown {
-        key: &key,
-        name: &name,
-        quiet: args.quiet,
-    };
-    attend(
-        context,
-        &process,
-        &args.detach.detach_keys,
-        &shown,
-        &mut signals,
-    )
-    .await
-}
-
-/// What is said when a terminal is left.
-struct Shown<'a> {
-    key: &'a SessionKey,
-    name: &'a str,
-    quiet: bool,
-}
-
-async fn attend(
-    context: &Context,
-    process: &Process,
-    keys: &Keys,
-    shown: &Shown<'_>,
-    signals: &mut Signals,
-) -> Result<Exit, Failure> {
     let size = terminal::has_terminal().then(terminal::size);
     let handle = process.attach(size).await?;
-    match terminal::join(handle, &keys.0, signals).await? {
-        End::Exited(result) => {
-            if !shown.quiet {
-                context.output.outcome(result.outcome);
-            }
-            Ok(Exit::Command(result.outcome.code()))
-        }
-        End::Left => {
-            if !shown.quiet {
-                let (key, name) = (shown.key, shown.name);
-                context
-                    .output
-                    .note(&format!("left; `podkit attach {key}#{name}` comes back"));
-            }
-            Ok(Exit::Success)
-        }
-        End::Signal(number) => Err(Failure::quiet(Exit::Signal(number))),
+    let end = terminal::join(handle, &args.detach.detach_keys.0, &mut signals).await?;
+    if matches!(end, End::Left) {
+        note_left(context, &key, &name, args.quiet);
+    }
+    exec::ended(context, &end, args.quiet)
+}
+
+fn note_left(context: &Context, key: &SessionKey, name: &str, quiet: bool) {
+    if !quiet {
+        context
+            .output
+            .note(&format!("left; `podkit attach {key}#{name}` comes back"));
     }
 }
 

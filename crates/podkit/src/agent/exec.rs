@@ -193,6 +193,7 @@ impl ExecHandle {
     /// # Errors
     /// `InvalidInput` for a number that is no signal's; `AgentUnreachable`.
     pub async fn signal(&self, number: i32) -> Result<()> {
+        check_signal(number)?;
         self.send_signal(Target::Group, number).await
     }
 
@@ -201,17 +202,7 @@ impl ExecHandle {
     /// # Errors
     /// `AgentUnreachable`.
     pub async fn resize(&self, size: TerminalSize) -> Result<()> {
-        if !self.stream.is_awaited() {
-            return Ok(());
-        }
-        let connection = self.client.connection();
-        let room = connection.reserve(1).await?;
-        connection.send(self.stream.id, &Request::Resize(size.to_wire()), room);
-        if connection.is_open() {
-            Ok(())
-        } else {
-            Err(connection.error(Sent::Yes))
-        }
+        self.tell(&Request::Resize(size.to_wire())).await
     }
 
     /// Kills the command with all that it started, also what left its group or session; does
@@ -224,15 +215,17 @@ impl ExecHandle {
     }
 
     async fn send_signal(&self, target: Target, number: i32) -> Result<()> {
-        if !(1..=SIGNAL_MAX).contains(&number) {
-            return Err(Error::invalid_input(format!("{number} is not a signal")));
-        }
+        self.tell(&Request::Signal(target, number)).await
+    }
+
+    /// Says something that has no answer, unless the command has ended.
+    async fn tell(&self, request: &Request) -> Result<()> {
         if !self.stream.is_awaited() {
             return Ok(());
         }
         let connection = self.client.connection();
         let room = connection.reserve(1).await?;
-        connection.send(self.stream.id, &Request::Signal(target, number), room);
+        connection.send(self.stream.id, request, room);
         if connection.is_open() {
             Ok(())
         } else {
@@ -309,6 +302,17 @@ impl ExecHandle {
     pub(crate) fn on_survivors(&self, call: OnSurvivors) {
         self.stream.on_survivors(call);
     }
+}
+
+/// Checks the number of a signal.
+///
+/// # Errors
+/// `InvalidInput`.
+pub(crate) fn check_signal(number: i32) -> Result<()> {
+    if (1..=SIGNAL_MAX).contains(&number) {
+        return Ok(());
+    }
+    Err(Error::invalid_input(format!("{number} is not a signal")))
 }
 
 /// How a command was begun, as far as its handle cares.

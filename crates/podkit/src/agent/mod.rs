@@ -22,7 +22,9 @@ mod stream;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use self::{client::AgentClient, file::FileWriter, process::LogReader};
+pub(crate) use self::{
+    client::AgentClient, exec::check_signal, file::FileWriter, process::LogReader,
+};
 pub use self::{
     exec::{ExecHandle, ExecStdin},
     file::{FileEntry, FileKind, FileReader},

@@ -37,6 +37,7 @@ mod input;
 mod isolation;
 mod lab;
 mod lifecycle;
+mod process_logs;
 mod processes;
 mod sessions;
 mod sessions_shared;
@@ -195,6 +196,7 @@ pub fn cases() -> impl Iterator<Item = &'static Case> {
         sessions::CASES,
         sessions_shared::CASES,
         processes::CASES,
+        process_logs::CASES,
         terminals::CASES,
         isolation::CASES,
         faults::CASES,

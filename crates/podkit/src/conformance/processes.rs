@@ -1,27 +1,20 @@
 //! Background processes: begun, found again, logged, stopped, begun again.
 
-use std::time::{Duration, SystemTime};
+use std::{future::IntoFuture, time::Duration};
 
 use super::{
-    lab::{BOUND, Lab, assert_kind, eventually, shell, text},
+    lab::{BOUND, Lab, assert_kind, eventually, text},
     table,
     terminals::sleeping,
 };
 use crate::{
-    ErrorKind, Limit, LogChunk, LogStream, Outcome, Process, ProcessInfo, ProcessState,
-    RestartPolicy, Session,
+    ContainerState, ErrorKind, Limit, LogChunk, LogStream, Outcome, Process, ProcessInfo,
+    ProcessState, RestartPolicy, Session,
 };
 
 table!["processes":
     Containers process_outlives_its_caller_or_is_unsupported,
     Programs process_is_found_by_name_from_another_client,
-    Programs process_streams_are_apart_in_its_log,
-    Programs process_log_tail_since_and_stream_are_told_apart,
-    Programs process_log_is_followed_to_its_end,
-    Programs process_log_is_bounded_and_keeps_its_end,
-    Programs process_log_of_raw_bytes_comes_back_whole,
-    Programs process_log_in_a_directory_of_the_users_choice,
-    Programs process_line_is_waited_for,
     Programs process_stop_takes_the_whole_tree,
     Programs process_that_ignores_term_is_killed_after_the_grace,
     Programs process_outcome_is_told_like_a_commands,
@@ -31,26 +24,28 @@ table!["processes":
     Programs process_that_was_stopped_is_not_begun_again,
     Programs process_keeps_the_container_only_when_asked_to,
     Programs process_ends_with_the_container,
-    Programs process_forgotten_leaves_no_log,
+    Programs process_begun_by_two_at_once_under_one_name_is_one,
+    Programs process_of_a_dropped_call_is_gone,
+    Programs process_bad_input_is_typed_and_disturbs_nobody,
     Programs process_has_environment_directory_and_user,
 ];
 
-async fn spawn(session: &Session, script: &str) -> Process {
+pub(super) async fn spawn(session: &Session, script: &str) -> Process {
     session.spawn_shell(script).await.unwrap()
 }
 
-async fn ended(process: &Process) -> ProcessInfo {
+pub(super) async fn ended(process: &Process) -> ProcessInfo {
     tokio::time::timeout(BOUND, process.wait())
         .await
         .expect("the process does not end")
         .unwrap()
 }
 
-async fn log_of(process: &Process) -> String {
+pub(super) async fn log_of(process: &Process) -> String {
     joined(&process.logs().await.unwrap())
 }
 
-fn joined(chunks: &[LogChunk]) -> String {
+pub(super) fn joined(chunks: &[LogChunk]) -> String {
     let bytes: Vec<u8> = chunks
         .iter()
         .flat_map(|chunk| chunk.bytes.to_vec())
@@ -102,148 +97,6 @@ async fn process_is_found_by_name_from_another_client(lab: Lab) {
         let bad = other.spawn(["true"]).name(name).await;
         assert_kind(bad, ErrorKind::InvalidInput, "a bad name");
     }
-}
-
-async fn process_streams_are_apart_in_its_log(lab: Lab) {
-    let session = lab.open("a").await;
-    let process = spawn(&session, "echo out; echo err >&2; echo more").await;
-    ended(&process).await;
-    let of = async |stream| joined(&process.logs().only(stream).await.unwrap());
-    assert_eq!(of(LogStream::Stdout).await, "out\nmore\n");
-    assert_eq!(of(LogStream::Stderr).await, "err\n");
-    let merged = session
-        .spawn_shell("echo out; echo err >&2")
-        .merge_output()
-        .await
-        .unwrap();
-    ended(&merged).await;
-    let chunks = merged.logs().await.unwrap();
-    assert_eq!(joined(&chunks), "out\nerr\n");
-    assert!(chunks.iter().all(|chunk| chunk.stream == LogStream::Stdout));
-}
-
-async fn process_log_tail_since_and_stream_are_told_apart(lab: Lab) {
-    let session = lab.open("a").await;
-    let script = "for i in 1 2 3 4; do echo line $i; done; while [ ! -e go ]; do sleep 0.01; done; \
-                  echo late; printf unended";
-    let process = spawn(&session, script).await;
-    process.wait_for_log("line 4", BOUND).await.unwrap();
-    let tail = async |lines| joined(&process.logs().tail(lines).await.unwrap());
-    assert_eq!(tail(2).await, "line 3\nline 4\n");
-    assert_eq!(tail(0).await, "");
-    assert_eq!(tail(100).await, "line 1\nline 2\nline 3\nline 4\n");
-    // The container's clock is this machine's; what was written before this moment is left out.
-    let now = SystemTime::now() + Duration::from_millis(2);
-    eventually("time to pass", || async move {
-        SystemTime::now().duration_since(now).ok()
-    })
-    .await;
-    session.files().write("go", "").await.unwrap();
-    ended(&process).await;
-    let late = process.logs().since(now).await.unwrap();
-    assert_eq!(joined(&late), "late\nunended");
-    assert_eq!(tail(1).await, "unended");
-}
-
-async fn process_log_is_followed_to_its_end(lab: Lab) {
-    let session = lab.open("a").await;
-    let script = "echo 1; while read line; do echo got $line; done < fifo; exit 3";
-    shell(&session, "mkfifo fifo").await;
-    let process = spawn(&session, script).await;
-    let mut events = process.logs().follow().stream().await.unwrap();
-    let first = events.next().await.unwrap().unwrap();
-    assert_eq!(&first.bytes[..], b"1\n");
-    shell(&session, "printf 'a\\nb\\n' > fifo").await;
-    let mut rest = Vec::new();
-    while let Some(chunk) = events.next().await.unwrap() {
-        rest.extend_from_slice(&chunk.bytes);
-    }
-    assert_eq!(String::from_utf8(rest).unwrap(), "got a\ngot b\n");
-    assert_eq!(
-        ended(&process).await.state,
-        ProcessState::Ended(Outcome::Exited(3))
-    );
-    // Following what has ended gives all of it, and ends.
-    let again = process.logs().follow().await.unwrap();
-    assert_eq!(joined(&again), "1\ngot a\ngot b\n");
-}
-
-async fn process_log_is_bounded_and_keeps_its_end(lab: Lab) {
-    let session = lab.open("a").await;
-    let script = "i=0; while [ $i -lt 20000 ]; do echo line-$i; i=$((i+1)); done";
-    let process = session.spawn_shell(script).log_limit(50_000).await.unwrap();
-    ended(&process).await;
-    let log = log_of(&process).await;
-    assert!(
-        log.ends_with("line-19998\nline-19999\n"),
-        "{}",
-        &log[log.len() - 100..]
-    );
-    assert!(
-        (10_000..220_000).contains(&log.len()),
-        "{} bytes",
-        log.len()
-    );
-    let directory = process.info().await.unwrap().log_directory.unwrap();
-    let used = text(&session, &format!("du -sk {directory} | cut -f1")).await;
-    assert!(used.trim().parse::<u64>().unwrap() < 600, "{used} KiB");
-}
-
-async fn process_log_of_raw_bytes_comes_back_whole(lab: Lab) {
-    let session = lab.open("a").await;
-    let script = "head -c 300000 /dev/urandom > raw; cat raw; cat raw >&2";
-    let process = spawn(&session, script).await;
-    ended(&process).await;
-    let raw = session.files().read("raw").await.unwrap();
-    for stream in [LogStream::Stdout, LogStream::Stderr] {
-        let chunks = process.logs().only(stream).await.unwrap();
-        let bytes: Vec<u8> = chunks
-            .iter()
-            .flat_map(|chunk| chunk.bytes.to_vec())
-            .collect();
-        assert!(bytes == raw, "{stream:?}: {} bytes", bytes.len());
-    }
-}
-
-async fn process_log_in_a_directory_of_the_users_choice(lab: Lab) {
-    let session = lab.open("a").await;
-    let process = session
-        .spawn_shell("echo here")
-        .log_directory("logs/web")
-        .await
-        .unwrap();
-    ended(&process).await;
-    let info = process.info().await.unwrap();
-    assert_eq!(info.log_directory.as_deref(), Some("/workspace/logs/web"));
-    let path = format!("logs/web/{}.out.log", process.id());
-    assert_eq!(session.files().read(&path).await.unwrap(), b"here\n");
-    // A place that cannot be had is told, and nothing runs.
-    session.files().write("file", "").await.unwrap();
-    let refused = session
-        .spawn_shell("touch ran")
-        .log_directory("file/logs")
-        .await;
-    assert_kind(refused, ErrorKind::InvalidInput, "a log below a file");
-    assert!(!session.files().exists("ran").await.unwrap());
-    assert_eq!(session.processes().await.unwrap().len(), 1);
-}
-
-async fn process_line_is_waited_for(lab: Lab) {
-    let session = lab.open("a").await;
-    let script = "while [ ! -e go ]; do sleep 0.01; done; echo listening on 8000 >&2; sleep 1000";
-    let process = spawn(&session, script).await;
-    let early = process
-        .wait_for_log("listening", Duration::from_millis(50))
-        .await;
-    assert_kind(early, ErrorKind::TimedOut, "a line that has not come");
-    let (waited, ()) = futures::future::join(process.wait_for_log("listening", BOUND), async {
-        session.files().write("go", "").await.unwrap();
-    })
-    .await;
-    assert_eq!(waited.unwrap(), "listening on 8000");
-    let over = spawn(&session, "echo other").await;
-    let never = over.wait_for_log("listening", BOUND).await;
-    assert_kind(never, ErrorKind::NotFound, "a line that never comes");
 }
 
 async fn process_stop_takes_the_whole_tree(lab: Lab) {
@@ -397,7 +250,7 @@ async fn process_keeps_the_container_only_when_asked_to(lab: Lab) {
     spawn(&session, "sleep 1000").await;
     let stopped = || async {
         let info = session.info().await.unwrap();
-        (info.state == crate::ContainerState::Exited).then_some(())
+        (info.state == ContainerState::Exited).then_some(())
     };
     eventually("the container to stop", stopped).await;
     assert_eq!(
@@ -424,6 +277,7 @@ async fn process_ends_with_the_container(lab: Lab) {
         .restart(RestartPolicy::Always)
         .await
         .unwrap();
+    let directory = process.info().await.unwrap().log_directory.unwrap();
     let stop = async { session.stop(Duration::ZERO).await.unwrap() };
     let (waited, ()) = futures::future::join(process.wait(), stop).await;
     // The end came first, or the connection's.
@@ -437,33 +291,28 @@ async fn process_ends_with_the_container(lab: Lab) {
             "{error:?}"
         ),
     }
+    assert_kind(
+        process.info().await,
+        ErrorKind::NotFound,
+        "one of a stopped container",
+    );
+    let state = session.info().await.unwrap().state;
+    assert_eq!(
+        state,
+        ContainerState::Exited,
+        "nothing is started for a look"
+    );
     session.exec(["true"]).await.unwrap();
     assert_eq!(session.processes().await.unwrap(), []);
+    // The first log of a life takes those of earlier ones away.
+    ended(&spawn(&session, "true").await).await;
+    let left = text(&session, &format!("ls -d {directory} || true")).await;
+    assert_eq!(left, "");
     assert_kind(
         process.info().await,
         ErrorKind::NotFound,
         "a process of an earlier life",
     );
-}
-
-async fn process_forgotten_leaves_no_log(lab: Lab) {
-    let session = lab.open("a").await;
-    let process = spawn(&session, "echo text; sleep 1000").await;
-    process.wait_for_log("text", BOUND).await.unwrap();
-    assert_kind(
-        process.forget().await,
-        ErrorKind::AlreadyExists,
-        "one that runs",
-    );
-    let directory = process.info().await.unwrap().log_directory.unwrap();
-    process.stop(Duration::ZERO).await.unwrap();
-    process.forget().await.unwrap();
-    assert_kind(
-        process.info().await,
-        ErrorKind::NotFound,
-        "one that was forgotten",
-    );
-    assert_eq!(text(&session, &format!("ls {directory}")).await, "");
 }
 
 async fn process_has_environment_directory_and_user(lab: Lab) {
@@ -480,4 +329,56 @@ async fn process_has_environment_directory_and_user(lab: Lab) {
     ended(&process).await;
     let log = joined(&process.logs().only(LogStream::Stdout).await.unwrap());
     assert_eq!(log, format!("hi there\n/tmp\n{user}\na\n"));
+}
+
+async fn process_begun_by_two_at_once_under_one_name_is_one(lab: Lab) {
+    let session = lab.open("a").await;
+    let other = lab.stranger().await.open(session.key()).await.unwrap();
+    for round in 0..10 {
+        let name = format!("job-{round}");
+        let begin = |session: &Session| session.spawn(["sleep", "1000"]).name(&name).into_future();
+        let (one, two) = futures::future::join(begin(&session), begin(&other)).await;
+        let (begun, refused) = match (one, two) {
+            (Ok(begun), refused) | (refused, Ok(begun)) => (begun, refused),
+            both => panic!("{both:?}"),
+        };
+        assert_kind(refused, ErrorKind::AlreadyExists, "the second of one name");
+        begun.stop(Duration::ZERO).await.unwrap();
+    }
+}
+
+async fn process_of_a_dropped_call_is_gone(lab: Lab) {
+    let session = lab.open("a").await;
+    for _ in 0..20 {
+        // It is polled once, which asks for the process, and dropped.
+        let mut begun = session.spawn(["sleep", "4001"]).into_future();
+        assert!(futures::poll!(&mut begun).is_pending());
+    }
+    eventually("all of them to be gone", || async {
+        let listed = session.processes().await.unwrap();
+        (listed.is_empty() && sleeping(&session, "4001").await == 0).then_some(())
+    })
+    .await;
+}
+
+async fn process_bad_input_is_typed_and_disturbs_nobody(lab: Lab) {
+    let session = lab.open("a").await;
+    let running = session.shell("sleep 0.5; echo undisturbed");
+    let attack = async {
+        let long = "x".repeat(3 << 20);
+        for id in ["", "a/b", &"x".repeat(129), &long] {
+            let looked = session.process(id).info().await;
+            assert_kind(looked, ErrorKind::InvalidInput, "a bad id");
+            let read = session.process(id).logs().await;
+            assert_kind(read, ErrorKind::InvalidInput, "the log of a bad id");
+        }
+        let far = session.spawn(["true"]).log_directory(&long).await;
+        assert_kind(far, ErrorKind::InvalidInput, "a long directory");
+        let much = session.spawn(["echo", &long]).await;
+        assert_kind(much, ErrorKind::LimitExceeded, "a long command line");
+        let user = session.spawn(["true"]).user(&long).await;
+        assert_kind(user, ErrorKind::LimitExceeded, "a long user");
+    };
+    let (output, ()) = futures::future::join(running.into_future(), attack).await;
+    assert_eq!(output.unwrap().stdout_text(), "undisturbed\n");
 }

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     agent::AgentClient,
-    container::MountContext,
+    container::{ContainerState, MountContext},
     error::{Error, ErrorKind, Result},
     exec::ExecRequest,
     id::{ContainerId, SessionKey},
@@ -229,23 +229,35 @@ impl Session {
         Ok(live)
     }
 
-    /// Closings of the session by this process before this handle was made.
-    pub(super) fn closings(&self) -> u64 {
-        self.0.closings
+    /// Whether the container runs; nothing is started.
+    pub(super) async fn is_running(&self) -> Result<bool> {
+        if self.0.slot.live(self.0.closings)?.is_some() {
+            return Ok(true);
+        }
+        Ok(self.info().await?.state == ContainerState::Running)
     }
 
     /// Makes a call on the running container; when that turned out to be gone before the call had
-    /// begun, on the one that takes its place.
+    /// begun, on the one that takes its place. One that does not run is brought back, or `NotFound`
+    /// with `Idle::Stays`.
     pub(super) async fn on_live<T, F>(
         &self,
         operation: &'static str,
-        call: impl Fn(Arc<Live>) -> F,
+        idle: Idle,
+        call: impl Fn(Arc<Live>) -> F + Send + Sync,
     ) -> Result<T>
     where
         F: Future<Output = Result<T>>,
     {
         let mut refused = 0;
         loop {
+            if idle == Idle::Stays && !self.is_running().await? {
+                return Err(
+                    Error::new(ErrorKind::NotFound, "the container does not run")
+                        .with_operation(operation)
+                        .with_container(self.container()),
+                );
+            }
             let live = self.usable().await?;
             match call(Arc::clone(&live)).await {
                 Err(error) if error.is_refused() && refused < super::exec::REOPENINGS => {
@@ -291,6 +303,15 @@ impl Session {
                 .with_container(&live.container)
         })
     }
+}
+
+/// What becomes of a container that does not run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Idle {
+    /// It is brought back.
+    Starts,
+    /// Nothing: what is asked for is gone with its last life.
+    Stays,
 }
 
 impl fmt::Debug for Session {

@@ -10,6 +10,7 @@ mod gc;
 mod handle;
 mod info;
 mod labels;
+mod logs;
 mod manager;
 mod open;
 mod opening;
@@ -29,6 +30,7 @@ pub use self::{
     gc::{GcOptions, GcReport},
     handle::Session,
     info::{Expiry, ListSessions, SessionInfo},
+    logs::{LogEvents, Logs},
     open::{OnConflict, OpenSession, Opened},
-    process::{LogEvents, Logs, Process, Spawn},
+    process::{Process, Spawn},
 };

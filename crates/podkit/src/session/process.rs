@@ -1,39 +1,29 @@
 //! Background processes of a session: begun, looked at, waited for, stopped; their logs.
 
-use std::{
-    fmt,
-    future::IntoFuture,
-    time::{Duration, SystemTime},
-};
+use std::{fmt, future::IntoFuture, sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
 use podkit_agent::ProcessSpec;
-use tokio::time::timeout;
 
-use super::{exec::order, handle::Session, scoped::random_id};
+use super::{
+    exec::order,
+    handle::{Idle, Session},
+    logs::Logs,
+    scoped::random_id,
+    slot::Live,
+};
 use crate::{
-    agent::{ExecHandle, LogReader},
-    backend::ContainerState,
+    agent::{AgentClient, ExecHandle, check_signal},
     container::inside_workspace,
-    error::{Error, ErrorKind, Result},
+    error::Result,
     exec::{ExecRequest, TerminalSize},
     process::{
-        DEFAULT_LOG_LIMIT_BYTES, LogChunk, LogOptions, LogStream, ProcessInfo, RestartPolicy,
-        SpawnRequest, millis, wire_size,
+        DEFAULT_LOG_LIMIT_BYTES, ProcessInfo, RestartPolicy, SpawnRequest, check_name, millis,
     },
 };
 
 /// Signal that ends a process whatever it does.
 const SIGKILL: i32 = 9;
-
-/// Largest number of a signal.
-const SIGNAL_MAX: i32 = 64;
-
-/// Most bytes of a log that [`Logs`] holds in memory.
-const LOGS_LIMIT_BYTES: usize = 256 << 20;
-
-/// Most bytes of one line that [`Process::wait_for_log`] looks through.
-const LINE_LIMIT_BYTES: usize = 1 << 20;
 
 /// A background process: awaited, it begins and gives its handle once it runs.
 ///
@@ -130,9 +120,9 @@ impl Spawn {
         let Self { session, request } = self;
         request.check()?;
         let id: String = random_id().chars().take(16).collect();
-        let (containers, wish) = (session.manager().containers().clone(), &request);
+        let (containers, wish) = (session.manager().containers(), &request);
         let info = session
-            .on_live("start process", |live| {
+            .on_live("start process", Idle::Starts, |live| {
                 let spec = process_spec(&id, wish, &order(&wish.exec, &live, None));
                 let containers = containers.clone();
                 async move {
@@ -210,23 +200,48 @@ impl Process {
         &self.id
     }
 
+    /// Makes a call about it; nothing is started, since no process outlives its container's life.
+    async fn on_running<T, F>(
+        &self,
+        operation: &'static str,
+        call: impl Fn(Arc<Live>, String) -> F + Send + Sync,
+    ) -> Result<T>
+    where
+        F: Future<Output = Result<T>>,
+    {
+        check_name(&self.id)?;
+        self.session
+            .on_live(operation, Idle::Stays, |live| call(live, self.id.clone()))
+            .await
+    }
+
+    /// As [`on_running`](Self::on_running), with the deadline of what an agent answers at once.
+    pub(super) async fn ask<T, F>(
+        &self,
+        operation: &'static str,
+        question: impl Fn(AgentClient, String) -> F + Send + Sync,
+    ) -> Result<T>
+    where
+        F: Future<Output = Result<T>> + Send,
+    {
+        let containers = self.session.manager().containers();
+        self.on_running(operation, |live, id| {
+            let asked = question(live.client.clone(), id);
+            let containers = containers.clone();
+            async move { containers.ask(operation, &live.container, asked).await }
+        })
+        .await
+    }
+
     /// Looks at it; no activity.
     ///
     /// # Errors
     /// `NotFound`; `AgentUnreachable`.
     pub async fn info(&self) -> Result<ProcessInfo> {
-        let containers = self.session.manager().containers().clone();
-        self.session
-            .on_live("inspect process", |live| {
-                let (containers, id) = (containers.clone(), self.id.clone());
-                async move {
-                    let asked = live.client.inspect_process(&id);
-                    containers
-                        .ask("inspect process", &live.container, asked)
-                        .await
-                }
-            })
-            .await
+        self.ask("inspect process", |client, id| async move {
+            client.inspect_process(&id).await
+        })
+        .await
     }
 
     /// Waits until it has ended and is not begun again; no activity.
@@ -237,12 +252,10 @@ impl Process {
     /// # Cancel safety
     /// Nothing changes when the future is dropped.
     pub async fn wait(&self) -> Result<ProcessInfo> {
-        self.session
-            .on_live("wait for process", |live| {
-                let id = self.id.clone();
-                async move { live.client.wait_process(&id).await }
-            })
-            .await
+        self.on_running("wait for process", |live, id| async move {
+            live.client.wait_process(&id).await
+        })
+        .await
     }
 
     /// Sends a signal to its process group; does nothing when it has ended.
@@ -250,6 +263,7 @@ impl Process {
     /// # Errors
     /// `InvalidInput` for a number that is no signal's; `NotFound`.
     pub async fn signal(&self, number: i32) -> Result<()> {
+        check_signal(number)?;
         self.send_signal(false, number).await
     }
 
@@ -263,15 +277,10 @@ impl Process {
     }
 
     async fn send_signal(&self, tree: bool, number: i32) -> Result<()> {
-        if !(1..=SIGNAL_MAX).contains(&number) {
-            return Err(Error::invalid_input(format!("{number} is not a signal")));
-        }
-        self.session
-            .on_live("signal process", |live| {
-                let id = self.id.clone();
-                async move { live.client.signal_process(&id, tree, number).await }
-            })
-            .await
+        self.ask("signal process", move |client, id| async move {
+            client.signal_process(&id, tree, number).await
+        })
+        .await
     }
 
     /// Sends TERM to all that it started, kills what is left once it has ended itself or `grace`
@@ -284,12 +293,10 @@ impl Process {
     /// # Cancel safety
     /// It is stopped all the same when the future is dropped.
     pub async fn stop(&self, grace: Duration) -> Result<ProcessInfo> {
-        self.session
-            .on_live("stop process", |live| {
-                let id = self.id.clone();
-                async move { live.client.stop_process(&id, millis(grace)).await }
-            })
-            .await
+        self.on_running("stop process", |live, id| async move {
+            live.client.stop_process(&id, millis(grace)).await
+        })
+        .await
     }
 
     /// Forgets a process that has ended, and removes its log.
@@ -297,20 +304,15 @@ impl Process {
     /// # Errors
     /// `AlreadyExists` while it runs; `NotFound`.
     pub async fn forget(&self) -> Result<()> {
-        self.session
-            .on_live("forget process", |live| {
-                let id = self.id.clone();
-                async move { live.client.forget_process(&id).await }
-            })
-            .await
+        self.ask("forget process", |client, id| async move {
+            client.forget_process(&id).await
+        })
+        .await
     }
 
     /// Its log, when it is awaited; [`stream`](Logs::stream) gives it as it comes.
     pub fn logs(&self) -> Logs {
-        Logs {
-            process: self.clone(),
-            options: LogOptions::default(),
-        }
+        Logs::new(self.clone())
     }
 
     /// Joins in with a process that has a terminal: what it showed last (up to 256 KiB), then what
@@ -318,66 +320,14 @@ impl Process {
     /// the handle leaves the process as it is.
     ///
     /// # Errors
-    /// `InvalidInput` for a process that has no terminal or has ended; `NotFound`.
+    /// `InvalidInput` for a process that has no terminal or does not run now; `NotFound`.
     pub async fn attach(&self, size: Option<TerminalSize>) -> Result<ExecHandle> {
-        self.session
-            .on_live("attach to process", |live| {
-                let id = self.id.clone();
-                async move { live.client.attach(&id, wire_size(size)).await }
-            })
-            .await
-    }
-
-    /// Waits until its log has a line with `text`, and returns that line; lines that were written
-    /// before count.
-    ///
-    /// # Errors
-    /// `TimedOut`; `NotFound` when the process ended without such a line, or there is no process.
-    pub async fn wait_for_log(&self, text: &str, limit: Duration) -> Result<String> {
-        let found = async {
-            let mut logs = self.logs().follow().stream().await?;
-            let mut lines = [Vec::new(), Vec::new()];
-            while let Some(chunk) = logs.next().await? {
-                let line = match chunk.stream {
-                    LogStream::Stdout => &mut lines[0],
-                    LogStream::Stderr => &mut lines[1],
-                };
-                if let Some(found) = look(line, &chunk.bytes, text) {
-                    return Ok(found);
-                }
-            }
-            let rest = lines.iter().find_map(|line| containing(line, text));
-            rest.ok_or_else(|| {
-                let message = format!("the process ended without a line with {text:?} in its log");
-                Error::new(ErrorKind::NotFound, message)
-            })
-        };
-        timeout(limit, found).await.unwrap_or_else(|_| {
-            let message = format!("no line with {text:?} came within {limit:?}");
-            Err(Error::new(ErrorKind::TimedOut, message)
-                .with_operation("wait for a line of the log"))
+        let size = size.map(TerminalSize::to_wire);
+        self.ask("attach to process", move |client, id| async move {
+            client.attach(&id, size).await
         })
+        .await
     }
-}
-
-/// Adds bytes to the line that is not whole yet, and looks through those that are.
-fn look(line: &mut Vec<u8>, bytes: &[u8], text: &str) -> Option<String> {
-    for part in bytes.split_inclusive(|byte| *byte == b'\n') {
-        let room = LINE_LIMIT_BYTES.saturating_sub(line.len());
-        line.extend_from_slice(part.get(..room).unwrap_or(part));
-        if part.ends_with(b"\n") {
-            if let Some(found) = containing(line, text) {
-                return Some(found);
-            }
-            line.clear();
-        }
-    }
-    None
-}
-
-fn containing(line: &[u8], text: &str) -> Option<String> {
-    let line = String::from_utf8_lossy(line);
-    line.contains(text).then(|| line.trim_end().to_owned())
 }
 
 impl fmt::Debug for Process {
@@ -386,110 +336,6 @@ impl fmt::Debug for Process {
             .field("session", self.session.key())
             .field("id", &self.id)
             .finish_non_exhaustive()
-    }
-}
-
-/// A process's log: awaited, all that is asked for, at most 256 MiB. Reading it is no activity.
-///
-/// # Errors
-/// `NotFound`; `InvalidInput` for a process with a terminal; `LimitExceeded` for too much.
-#[derive(Debug)]
-#[must_use = "a log is read when this is awaited or streamed"]
-pub struct Logs {
-    process: Process,
-    options: LogOptions,
-}
-
-impl Logs {
-    /// Only the last lines, of both streams together.
-    pub const fn tail(mut self, lines: u64) -> Self {
-        self.options.tail_lines = Some(lines);
-        self
-    }
-
-    /// Only what was written since.
-    pub const fn since(mut self, time: SystemTime) -> Self {
-        self.options.since = Some(time);
-        self
-    }
-
-    /// Only one of the streams.
-    pub const fn only(mut self, stream: LogStream) -> Self {
-        self.options.only = Some(stream);
-        self
-    }
-
-    /// Also what is written from now on, until the process has ended.
-    pub const fn follow(mut self) -> Self {
-        self.options.follow = true;
-        self
-    }
-
-    /// Gives the log as it comes.
-    ///
-    /// # Errors
-    /// As awaiting it.
-    pub async fn stream(self) -> Result<LogEvents> {
-        let query = self.options.to_wire();
-        let process = self.process;
-        let reader = process
-            .session
-            .on_live("read the log", |live| {
-                let id = process.id.clone();
-                async move { live.client.process_logs(&id, query).await }
-            })
-            .await?;
-        Ok(LogEvents(reader))
-    }
-
-    async fn run(self) -> Result<Vec<LogChunk>> {
-        let mut events = self.stream().await?;
-        let (mut chunks, mut size) = (Vec::new(), 0);
-        while let Some(chunk) = events.next().await? {
-            size += chunk.bytes.len();
-            if size > LOGS_LIMIT_BYTES {
-                return Err(
-                    Error::new(ErrorKind::LimitExceeded, "the log is larger than 256 MiB")
-                        .with_hint("read its end, or stream it"),
-                );
-            }
-            chunks.push(chunk);
-        }
-        Ok(chunks)
-    }
-}
-
-impl IntoFuture for Logs {
-    type Output = Result<Vec<LogChunk>>;
-    type IntoFuture = BoxFuture<'static, Result<Vec<LogChunk>>>;
-
-    fn into_future(self) -> Self::IntoFuture {
-        Box::pin(self.run())
-    }
-}
-
-/// A log, as it comes.
-#[derive(Debug)]
-pub struct LogEvents(LogReader);
-
-impl LogEvents {
-    /// The next bytes; `None` after the last.
-    ///
-    /// # Errors
-    /// `ContainerGone` or `AgentUnreachable` when the container stopped.
-    ///
-    /// # Cancel safety
-    /// Nothing is lost when the future is dropped.
-    pub async fn next(&mut self) -> Result<Option<LogChunk>> {
-        let next = self.0.next().await?;
-        Ok(next.map(|(is_error, bytes)| LogChunk {
-            stream: if is_error {
-                LogStream::Stderr
-            } else {
-                LogStream::Stdout
-            },
-            bytes,
-        }))
     }
 }
 
@@ -520,14 +366,11 @@ impl Session {
     /// # Errors
     /// `AgentUnreachable`; `Unavailable` or `TimedOut`.
     pub async fn processes(&self) -> Result<Vec<ProcessInfo>> {
-        if self.slot().live(self.closings())?.is_none() {
-            let info = self.info().await?;
-            if info.state != ContainerState::Running {
-                return Ok(Vec::new());
-            }
+        if !self.is_running().await? {
+            return Ok(Vec::new());
         }
         let containers = self.manager().containers().clone();
-        self.on_live("list processes", |live| {
+        self.on_live("list processes", Idle::Stays, |live| {
             let containers = containers.clone();
             async move {
                 let asked = live.client.processes();

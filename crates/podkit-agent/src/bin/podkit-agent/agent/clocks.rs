@@ -21,6 +21,13 @@ pub(super) fn now_us() -> u64 {
     seconds * 1_000_000 + nanoseconds / 1000
 }
 
+/// Milliseconds since 1970.
+pub(crate) fn unix_ms() -> u64 {
+    let time = clock_gettime(ClockId::Realtime);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    seconds * 1000 + u64::try_from(time.tv_nsec).unwrap_or(0) / 1_000_000
+}
+
 /// The clocks of DESIGN: what stops the container.
 pub(super) struct ClockState {
     began: u64,

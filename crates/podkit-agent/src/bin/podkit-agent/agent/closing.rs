@@ -5,12 +5,13 @@ use alloc::vec::Vec;
 use podkit_agent::{Output, Reply, StopReason, plan::ExitMark};
 use rustix::{fs::ftruncate, io::pwrite};
 
-use super::{Agent, clocks::now_ms, exec::Cause};
+use super::{
+    Agent,
+    clocks::now_ms,
+    exec::Cause,
+    signals::{CONTINUE, KILL, TERM},
+};
 use crate::sys::{container::exit_group, serve};
-
-const TERM: i32 = 15;
-const CONTINUE: i32 = 18;
-const KILL: i32 = 9;
 
 /// Time that programs have to end when a clock stops the container.
 pub(super) const OWN_GRACE_MS: u64 = 2000;

@@ -1,6 +1,6 @@
 //! How a command ends: by itself, at its deadline, or because nobody wants it any more.
 
-use podkit_agent::{DRAIN_MS, FailureKind, Reply, StopReason, Target};
+use podkit_agent::{DRAIN_MS, Reply, StopReason, Target};
 
 use super::{
     Agent,
@@ -8,7 +8,7 @@ use super::{
     closing,
     exec::{Cause, Hold, Kill},
     log::Log,
-    requests::failure,
+    requests,
     tree::Hunt,
 };
 use crate::sys::serve::{self, Used};
@@ -202,8 +202,7 @@ impl Agent {
             && exec.owner.is_some()
             && !exec.started
         {
-            let text = "the container is stopping";
-            self.exec_failed(id, failure(FailureKind::Closing, 0, text));
+            self.exec_failed(id, requests::closing());
         }
         self.finish(id);
     }

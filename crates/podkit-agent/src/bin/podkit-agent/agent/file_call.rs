@@ -17,6 +17,7 @@ use super::{
     output::place,
     poll::{Source, Wants},
     requests::failure,
+    signals::KILL,
     start::{is_want, pipe},
 };
 use crate::{
@@ -31,15 +32,15 @@ use crate::{
 const TIMEOUT_MS: u64 = 60_000;
 
 /// Time that a child has to end once nobody wants its answer.
-const LINGER_MS: u64 = 2000;
-
-const KILL: i32 = 9;
+pub(super) const LINGER_MS: u64 = 2000;
 
 /// What a child that answers is to be.
 #[derive(Clone, Copy)]
 pub(super) struct Wish {
     /// Whether it is told things.
     pub(super) input: bool,
+    /// Whether what it sends is of both outputs, as a log is; of the first only, as a file is.
+    pub(super) both_outputs: bool,
     /// Milliseconds that it has.
     pub(super) timeout_ms: Option<u64>,
     /// Whether it holds off the clock.
@@ -56,6 +57,7 @@ pub(super) struct FileJob {
     buffer: FrameBuffer,
     /// Data that the client cannot take yet.
     held: (Output, Vec<u8>),
+    both_outputs: bool,
     windows: [u32; 2],
     input: Option<Input>,
     /// Whether it holds off the clock, and its end counts as activity.
@@ -79,6 +81,7 @@ impl Agent {
         }
         let wish = Wish {
             input: matches!(call, FileCall::Write { .. } | FileCall::Append { .. }),
+            both_outputs: false,
             timeout_ms,
             activity: true,
         };
@@ -154,6 +157,7 @@ impl Agent {
                 registered: true,
                 buffer: FrameBuffer::new(),
                 held: (Output::Stdout, Vec::new()),
+                both_outputs: wish.both_outputs,
                 windows: [INITIAL_WINDOW_BYTES; 2],
                 input,
                 activity: wish.activity,
@@ -247,7 +251,9 @@ impl Agent {
                 Ok(Some(_)) | Err(_) => Err(()),
             };
             match reply {
-                Ok(Reply::Data(output, data)) => job.held = (output, data),
+                Ok(Reply::Data(output, data)) if output == Output::Stdout || job.both_outputs => {
+                    job.held = (output, data);
+                }
                 Ok(entry @ Reply::Entry { .. }) => self.reply(connection, stream, &entry),
                 Ok(Reply::Done) => return self.end_file_with(id, &Reply::Done),
                 Ok(Reply::Failed(failure)) => {

@@ -51,14 +51,9 @@ impl Input {
     pub(super) fn new(fd: OwnedFd, poll: &Poll, source: Source) -> rustix::io::Result<Self> {
         poll.add(&fd, source, Wants::End)?;
         Ok(Self {
-            fd,
-            pending: Vec::new(),
-            written: 0,
-            ended: false,
-            window: INITIAL_WINDOW_BYTES,
-            owed: 0,
             terminal: false,
             registered: true,
+            ..Self::of_terminal(fd)
         })
     }
 
@@ -212,14 +207,15 @@ impl Agent {
         }
     }
 
-    /// Takes what somebody types on a process's terminal.
-    pub(super) fn take_typed(&mut self, id: u32, data: &[u8]) {
-        if let Some(exec) = self.execs.get_mut(&id)
-            && let Some(input) = &mut exec.input
-        {
-            input.take_own(data);
-            self.write_input(id);
-        }
+    /// Takes what somebody types on a process's terminal: whether there is one that takes it.
+    pub(super) fn take_typed(&mut self, id: u32, data: &[u8]) -> bool {
+        let input = self.execs.get_mut(&id).and_then(|exec| exec.input.as_mut());
+        let Some(input) = input else {
+            return false;
+        };
+        input.take_own(data);
+        self.write_input(id);
+        true
     }
 
     fn write_input(&mut self, id: u32) {

@@ -5,7 +5,7 @@
 //! done by short-lived children.
 
 mod child;
-mod clocks;
+pub(crate) mod clocks;
 mod closing;
 pub(crate) mod connect;
 mod connection;

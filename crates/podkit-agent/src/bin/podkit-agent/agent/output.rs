@@ -109,7 +109,7 @@ impl Agent {
             }
             // A program may close its terminal before it ends, and open it again. It must not be
             // hung up on.
-            if exec.terminal && exec.ended.is_none() {
+            if exec.terminal && exec.ended.is_none() && out.is_open_ended() {
                 out.look_at = Some(now_ms() + LOOK_MS);
                 return;
             }

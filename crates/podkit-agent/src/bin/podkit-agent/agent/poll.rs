@@ -12,6 +12,9 @@ use rustix::{
 /// Events that are taken at once.
 const EVENTS: usize = 64;
 
+/// Longest wait; more than the kernel can count would be an error.
+const LONGEST_MS: u64 = 24 * 3600 * 1000;
+
 /// What an event is about, with the number of what it belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Source {
@@ -115,7 +118,7 @@ impl Poll {
 
     /// Waits for events, at most so many milliseconds.
     pub(super) fn wait(&self, timeout_ms: Option<u64>) -> Vec<(Source, Ready)> {
-        let timeout = timeout_ms.map(|ms| Timespec {
+        let timeout = timeout_ms.map(|ms| ms.min(LONGEST_MS)).map(|ms| Timespec {
             tv_sec: i64::try_from(ms / 1000).unwrap_or(i64::MAX),
             tv_nsec: i64::try_from(ms % 1000 * 1_000_000).unwrap_or(0),
         });

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use super::{
     Agent,
     exec::{Exec, Hold},
+    signals::CONTINUE,
     tree::{Hunt, Stat},
 };
 use crate::sys::serve::{self, Ended};
@@ -102,9 +103,6 @@ impl Agent {
         self.settle(id);
     }
 }
-
-/// SIGCONT.
-const CONTINUE: i32 = 18;
 
 /// A status of `wait`: ended by SIGKILL.
 const KILLED: i32 = 9;

@@ -93,8 +93,7 @@ impl Agent {
             return Err(());
         }
         let begun = if self.closing.is_some() {
-            let text = "the container is stopping";
-            Err(failure(FailureKind::Closing, 0, text))
+            Err(closing())
         } else {
             self.begin_call(id, stream, request)?
         };
@@ -193,6 +192,11 @@ impl Agent {
             _ => Err(()),
         }
     }
+}
+
+/// Why nothing is begun any more.
+pub(super) fn closing() -> Failure {
+    failure(FailureKind::Closing, 0, "the container is stopping")
 }
 
 pub(super) fn failure(kind: FailureKind, errno: i32, message: impl Into<String>) -> Failure {

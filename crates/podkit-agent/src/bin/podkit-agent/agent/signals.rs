@@ -6,6 +6,11 @@ use rustix::io::read;
 use super::Agent;
 use crate::sys::serve;
 
+pub(super) const KILL: i32 = 9;
+pub(super) const TERM: i32 = 15;
+pub(super) const CONTINUE: i32 = 18;
+pub(super) const STOP: i32 = 19;
+
 /// HUP, INT, QUIT, USR1, USR2, TERM, CHLD and IO.
 pub(super) const TAKEN: &[u32] = &[1, 2, 3, 10, 12, 15, CHILD, NEWS];
 

@@ -15,11 +15,9 @@ use rustix::{
 use super::{
     Agent,
     exec::{Exec, Hold},
+    signals::{KILL, STOP},
 };
 use crate::sys::serve;
-
-const STOP: i32 = 19;
-const KILL: i32 = 9;
 
 /// Looks for new processes before what was found is killed.
 const ROUNDS: usize = 16;

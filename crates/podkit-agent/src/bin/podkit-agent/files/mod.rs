@@ -18,6 +18,7 @@ use channel::Input;
 pub(crate) use channel::{Answers, Stop, write_all};
 pub(crate) use error::{failure, refused};
 pub(crate) use place::{make_directories, open_directory};
+pub(crate) use remove::remove;
 
 /// One file call and what it needs.
 pub(crate) struct Job<'a> {

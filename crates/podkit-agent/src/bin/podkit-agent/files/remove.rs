@@ -33,7 +33,7 @@ struct Level {
 }
 
 /// Removes a file, a link, an empty directory, or with `recursive` a tree.
-pub(super) fn remove(path: &[u8], recursive: bool) -> Result<(), Failure> {
+pub(crate) fn remove(path: &[u8], recursive: bool) -> Result<(), Failure> {
     let place = place::open(path, false)?;
     let failed = |errno| refused(path, errno);
     match unlinkat(&place.directory, &place.name, AtFlags::empty()) {

@@ -90,7 +90,8 @@ fn become_owner(user: Option<&[u8]>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Where a log is that its process has no place for: the first of these that can be written.
+/// Where a log is that its process has no place for: below the first of these that can be written, in
+/// a directory for this life of the container.
 const DIRECTORIES: [&[u8]; 3] = [b"/var/log/podkit", b"/run/podkit", b"/tmp/podkit"];
 
 /// A vector without its first bytes.

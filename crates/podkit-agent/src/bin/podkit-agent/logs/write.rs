@@ -6,14 +6,13 @@ use podkit_agent::{Failure, Output, Reply};
 use rustix::{
     event::{PollFd, PollFlags, poll},
     fd::{AsFd, BorrowedFd, OwnedFd},
-    fs::{AtFlags, CWD, Mode, OFlags, fstat, mkdirat, openat, renameat, statat, unlinkat},
+    fs::{AtFlags, CWD, Dir, Mode, OFlags, fstat, mkdirat, openat, renameat, statat, unlinkat},
     io::{Errno, read, write},
     process::geteuid,
-    time::{ClockId, clock_gettime},
 };
 
 use super::{CHUNK, DIRECTORIES, PARTS, Part, Record, become_owner, name};
-use crate::{files, sys::container::exit_group};
+use crate::{agent::clocks::unix_ms, files, sys::container::exit_group};
 
 /// Bits of the log's files.
 const FILE_MODE: u32 = 0o644;
@@ -29,6 +28,8 @@ pub(crate) struct Job<'a> {
     pub(crate) id: &'a [u8],
     /// Absolute; empty for one that the agent chooses.
     pub(crate) directory: &'a [u8],
+    /// A name of this life of the container's, for the directory that the agent chooses.
+    pub(crate) life: &'a [u8],
     pub(crate) limit_bytes: u64,
     /// Whose rights it has; the agent's own without.
     pub(crate) user: Option<&'a [u8]>,
@@ -59,7 +60,7 @@ pub(crate) fn serve(job: &Job<'_>) -> ! {
 fn open<'a>(job: &Job<'a>) -> Result<(Log<'a>, Vec<u8>), Failure> {
     become_owner(job.user)?;
     let (directory, path) = if job.directory.is_empty() {
-        choose()?
+        choose(job.life)?
     } else {
         files::make_directories(job.directory)?;
         let directory = files::open_directory(job.directory)?;
@@ -76,16 +77,37 @@ fn open<'a>(job: &Job<'a>) -> Result<(Log<'a>, Vec<u8>), Failure> {
     Ok((log, path))
 }
 
-/// The first directory that can be had, and that nobody but the agent's user has a hand in.
-fn choose() -> Result<(OwnedFd, Vec<u8>), Failure> {
+/// A directory of this life in the first place that can be had, and that nobody but the agent's user
+/// has a hand in.
+fn choose(life: &[u8]) -> Result<(OwnedFd, Vec<u8>), Failure> {
     let mut worst = files::refused(DIRECTORIES[0], Errno::NOENT);
     for path in DIRECTORIES {
-        match own_directory(path) {
-            Ok(directory) => return Ok((directory, path.to_vec())),
+        match own_directory(path).and_then(|place| of_life(&place, path, life)) {
+            Ok(directory) => return Ok((directory, [path, b"/", life].concat())),
             Err(errno) => worst = files::refused(path, errno),
         }
     }
     Err(worst)
+}
+
+/// The directory of this life. Whoever makes it removes those of earlier ones: logs last as long as
+/// the processes that they are of can be asked for.
+fn of_life(place: &OwnedFd, path: &[u8], life: &[u8]) -> Result<OwnedFd, Errno> {
+    match mkdirat(place, life, Mode::from_raw_mode(DIRECTORY_MODE)) {
+        Ok(()) => {
+            for entry in Dir::read_from(place)?.filter_map(Result::ok) {
+                let name = entry.file_name().to_bytes();
+                if name != life && !matches!(name, b"." | b"..") {
+                    // What cannot be removed is no reason to have no log.
+                    let _ = files::remove(&[path, b"/", name].concat(), true);
+                }
+            }
+        }
+        Err(Errno::EXIST) => {}
+        Err(errno) => return Err(errno),
+    }
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    openat(place, life, flags, Mode::empty())
 }
 
 fn own_directory(path: &[u8]) -> Result<OwnedFd, Errno> {
@@ -236,12 +258,6 @@ fn write_most(file: BorrowedFd<'_>, bytes: &[u8]) -> usize {
         }
     }
     written
-}
-
-fn unix_ms() -> u64 {
-    let time = clock_gettime(ClockId::Realtime);
-    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
-    seconds * 1000 + u64::try_from(time.tv_nsec).unwrap_or(0) / 1_000_000
 }
 
 /// Removes the files of a log; what is not there is gone already.

@@ -2,12 +2,16 @@
 
 use alloc::{format, string::String};
 
-use podkit_agent::{ExecStatus, Failure, FailureKind, ProcessSpec, Reply};
+use podkit_agent::{
+    ExecStatus, Failure, FailureKind, MAX_PROCESS_ID_BYTES, MAX_PROCESS_NAME_BYTES, ProcessSpec,
+    Reply,
+};
+use rustix::io::Errno;
 
 use super::{
     super::{
         Agent,
-        clocks::now_ms,
+        clocks::{now_ms, unix_ms},
         connection::Stream,
         exec::{self, Cause, Owner},
         requests::failure,
@@ -16,12 +20,7 @@ use super::{
     DELAY_MS, MOST_RUNNING, NOTHING_USED, Process,
     log::Log,
     show::Show,
-    unix_ms,
 };
-
-/// Most bytes of an id and of a name.
-const ID_BYTES: usize = 64;
-const NAME_BYTES: usize = 128;
 
 /// Least bytes of a log that are kept.
 const LEAST_LOG_BYTES: u64 = 4096;
@@ -70,8 +69,10 @@ impl Agent {
         };
         let has_log = process.log.is_some();
         self.background.insert(number, process);
-        if !has_log {
-            self.begin_process(number);
+        // With a log it begins when that is there.
+        if !has_log && let Err(errno) = self.begin_process(number) {
+            self.drop_process(number);
+            return Err(exec::not_started(errno));
         }
         Ok(Stream::Process(number))
     }
@@ -81,10 +82,14 @@ impl Agent {
         let invalid = |text: &str| Err(failure(FailureKind::InvalidInput, 0, String::from(text)));
         let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"._-".contains(byte);
         let id = &spec.id;
-        if id.is_empty() || id.len() > ID_BYTES || id[0] == b'.' || !id.iter().all(plain) {
+        if id.is_empty()
+            || id.len() > MAX_PROCESS_ID_BYTES
+            || id[0] == b'.'
+            || !id.iter().all(plain)
+        {
             return invalid("the process's id is not 1 to 64 of [A-Za-z0-9._-]");
         }
-        if spec.name.len() > NAME_BYTES || spec.name.contains(&0) {
+        if spec.name.len() > MAX_PROCESS_NAME_BYTES || spec.name.contains(&0) {
             return invalid("the process's name is longer than 128 bytes or has a NUL byte");
         }
         let log = &spec.log_directory;
@@ -111,9 +116,9 @@ impl Agent {
     }
 
     /// Begins the command of a process.
-    pub(super) fn begin_process(&mut self, number: u32) {
+    pub(super) fn begin_process(&mut self, number: u32) -> Result<(), Errno> {
         let Some(process) = self.background.get_mut(&number) else {
-            return;
+            return Ok(());
         };
         process.began_ms = now_ms();
         process.started_unix_ms = unix_ms();
@@ -122,22 +127,22 @@ impl Agent {
         let log = process.log.take();
         let written = log.as_ref().map_or(Written::Here, Log::written);
         let started = self.start_exec(&spec, None, written);
-        let Some(process) = self.background.get_mut(&number) else {
-            return;
-        };
-        process.log = log;
-        match started {
-            Ok(exec) => {
-                process.exec = Some(exec);
-                if let Some(exec) = self.execs.get_mut(&exec) {
-                    exec.process = Some(number);
-                }
-                self.resume_output(exec);
-            }
-            Err(errno) if process.spawner.is_some() => {
-                self.process_refused(number, &exec::not_started(errno));
-            }
-            Err(_) => self.process_ended(number, NOT_STARTED, NOTHING_USED),
+        if let Some(process) = self.background.get_mut(&number) {
+            process.log = log;
+            process.exec = started.ok();
+        }
+        let exec = started?;
+        if let Some(exec) = self.execs.get_mut(&exec) {
+            exec.process = Some(number);
+        }
+        self.resume_output(exec);
+        Ok(())
+    }
+
+    /// Begins the command of a process anew.
+    pub(super) fn begin_again(&mut self, number: u32) {
+        if self.begin_process(number).is_err() {
+            self.process_ended(number, NOT_STARTED, NOTHING_USED);
         }
     }
 

@@ -1,30 +1,23 @@
 //! What clients do with processes.
 
-use podkit_agent::{ExecStatus, Failure, FailureKind, ProcessCall, Reply, Request, Target};
+use alloc::vec::Vec;
 
-use super::{
-    super::{
-        Agent,
-        clocks::now_ms,
-        connection::Stream,
-        exec::{Cause, Owner},
-        requests::failure,
-    },
-    NOTHING_USED,
+use podkit_agent::{Failure, FailureKind, ProcessCall, Reply, Request, Target};
+
+use super::super::{
+    Agent,
+    clocks::now_ms,
+    connection::Stream,
+    exec::{Cause, Owner},
+    requests::failure,
+    signals::{CONTINUE, TERM},
 };
-
-const TERM: i32 = 15;
-const CONTINUE: i32 = 18;
-
-/// A process that somebody stopped before its command began again, and never ended otherwise.
-const STOPPED: ExecStatus = ExecStatus::Signaled(15);
 
 impl Agent {
     pub(in super::super) fn tell_processes(&mut self, connection: u32, stream: u32) {
-        let known = self.background.values();
-        let infos: alloc::vec::Vec<Reply> = known
-            .filter(|process| process.spawner.is_none())
-            .map(|process| Reply::Process(self.process_info(process)))
+        let infos: Vec<Reply> = self
+            .known()
+            .map(|(_, process)| Reply::Process(self.process_info(process)))
             .collect();
         for info in infos {
             self.reply(connection, stream, &info);
@@ -94,9 +87,6 @@ impl Agent {
         process.stopping = true;
         process.begin_at = None;
         let Some(exec) = process.exec else {
-            if process.last.is_none() && process.spawner.is_none() {
-                process.last = Some((STOPPED, NOTHING_USED));
-            }
             return self.process_is_over(number);
         };
         if grace_ms == 0 {

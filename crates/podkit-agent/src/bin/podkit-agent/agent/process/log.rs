@@ -1,23 +1,29 @@
 //! A process's log: the child that writes it, and those that read it.
 
-use alloc::vec::Vec;
+use alloc::{format, vec::Vec};
 
-use podkit_agent::{Failure, FailureKind, FrameBuffer, LogQuery, Output, ProcessSpec, Reply};
+use podkit_agent::{
+    DRAIN_MS, Failure, FailureKind, FrameBuffer, LogQuery, Output, ProcessSpec, Reply,
+};
 use rustix::{
     fd::{AsFd, AsRawFd, OwnedFd},
     io::Result as Outcome,
     pipe::{PipeFlags, pipe_with},
 };
 
-use super::super::{
-    Agent, child,
-    clocks::now_ms,
-    connection::{Stream, read_some},
-    exec::Owner,
-    file_call::Wish,
-    poll::{Source, Wants},
-    requests::failure,
-    start::{Written, pipe},
+use super::{
+    super::{
+        Agent, child,
+        clocks::now_ms,
+        connection::{Stream, read_some},
+        exec::{self, Owner},
+        file_call::{LINGER_MS, Wish},
+        poll::{Source, Wants},
+        requests::{closing, failure},
+        signals::KILL,
+        start::{Written, pipe},
+    },
+    Process,
 };
 use crate::{
     files,
@@ -28,11 +34,8 @@ use crate::{
     },
 };
 
-/// Time between the end of a process and that of those who follow its log: what others still
-/// write after that is in the log, but not told.
-const DRAIN_MS: u64 = podkit_agent::DRAIN_MS;
-
-const KILL: i32 = 9;
+/// Time of a child that reads a log: its pace is the client's, who ends it by leaving.
+const UNLIMITED_MS: u64 = u64::MAX;
 
 /// A log that is written.
 pub(super) struct Log {
@@ -72,10 +75,12 @@ impl Log {
         self.pipes = [None, None];
     }
 
-    /// The process is over.
+    /// The process is over. What others that it has left still write after a time is in the log, but
+    /// those who follow it are not told.
     pub(super) fn ends(&mut self) {
         self.let_go();
-        self.over_at = Some(now_ms() + DRAIN_MS);
+        let drain = if self.pid > 0 { DRAIN_MS } else { 0 };
+        self.over_at = Some(now_ms() + drain);
     }
 }
 
@@ -107,6 +112,7 @@ impl Agent {
                 write::serve(&write::Job {
                     id: &spec.id,
                     directory: &spec.log_directory,
+                    life: &self.life(),
                     limit_bytes: spec.log_limit_bytes,
                     user,
                     pipes: [Some(stdout.as_fd()), stderr.as_ref().map(AsFd::as_fd)],
@@ -125,6 +131,46 @@ impl Agent {
         })
     }
 
+    /// A name of this life of the container's.
+    fn life(&self) -> Vec<u8> {
+        let number = u64::from_ne_bytes(
+            self.config
+                .boot_token
+                .first_chunk()
+                .copied()
+                .unwrap_or_default(),
+        );
+        format!("{number:016x}").into_bytes()
+    }
+
+    /// Removes the log of a process that is forgotten to make room, unless it is in a place of the
+    /// user's.
+    pub(super) fn clear_log(&mut self, process: &Process) {
+        let Some(log) = process
+            .log
+            .as_ref()
+            .filter(|_| process.spec.log_directory.is_empty())
+        else {
+            return;
+        };
+        match clone_process(0, None) {
+            Ok(Some(pid)) => {
+                let pid = pid.as_raw_nonzero().get();
+                self.lingering.push((pid, now_ms() + LINGER_MS));
+            }
+            Ok(None) => {
+                let entered = child::enter_groups(&self.config);
+                close_others(3, &[]);
+                if entered.is_ok() {
+                    let _ = write::remove(&log.directory, &process.spec.id, None);
+                }
+                exit_group(0)
+            }
+            // There is no room for a process just now; the next life removes it.
+            Err(_) => {}
+        }
+    }
+
     /// Whose rights the log has: the user's in a place of the user's choice.
     fn owner_of<'a>(&'a self, spec: &'a ProcessSpec) -> Option<&'a [u8]> {
         let user = match spec.exec.user.is_empty() {
@@ -134,13 +180,13 @@ impl Agent {
         (!spec.log_directory.is_empty()).then_some(user)
     }
 
+    fn log_mut(&mut self, number: u32) -> Option<&mut Log> {
+        self.background.get_mut(&number)?.log.as_mut()
+    }
+
     /// The logger says that the log is there, or why it is not.
     pub(in super::super) fn hear_logger(&mut self, number: u32) {
-        let Some(log) = self
-            .background
-            .get_mut(&number)
-            .and_then(|process| process.log.as_mut())
-        else {
+        let Some(log) = self.log_mut(number) else {
             return;
         };
         let Some(report) = &log.report else {
@@ -164,9 +210,14 @@ impl Agent {
         if let Some(report) = log.report.take() {
             self.poll.remove(&report);
         }
-        match result {
-            Ok(()) => self.begin_process(number),
-            Err(failure) => self.process_refused(number, &failure),
+        let begun = result.and_then(|()| {
+            if self.closing.is_some() {
+                return Err(closing());
+            }
+            self.begin_process(number).map_err(exec::not_started)
+        });
+        if let Err(failure) = begun {
+            self.process_refused(number, &failure);
         }
     }
 
@@ -183,11 +234,7 @@ impl Agent {
 
     /// Tells those who follow a log that no more comes.
     pub(super) fn tend_log(&mut self, number: u32, now: u64) {
-        let Some(log) = self
-            .background
-            .get_mut(&number)
-            .and_then(|process| process.log.as_mut())
-        else {
+        let Some(log) = self.log_mut(number) else {
             return;
         };
         if log.over_at.is_none_or(|at| at > now) {
@@ -231,7 +278,8 @@ impl Agent {
         };
         let wish = Wish {
             input: follow,
-            timeout_ms: follow.then_some(u64::MAX),
+            both_outputs: true,
+            timeout_ms: Some(UNLIMITED_MS),
             activity: false,
         };
         let query = LogQuery { follow, ..query };
@@ -249,6 +297,8 @@ impl Agent {
             && let Some(process) = self.background.get_mut(&number)
             && let Some(log) = &mut process.log
         {
+            // Those that have left meanwhile need not be told.
+            log.followers.retain(|id| self.files.contains_key(id));
             log.followers.push(file);
         }
         Ok(Stream::File(file))
@@ -265,6 +315,7 @@ impl Agent {
         };
         let wish = Wish {
             input: false,
+            both_outputs: false,
             timeout_ms: None,
             activity: true,
         };

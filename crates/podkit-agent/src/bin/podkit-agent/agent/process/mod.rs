@@ -11,12 +11,11 @@ use podkit_agent::{
     ExecStatus, ExecUsage, MemorySource, ProcessInfo, ProcessSpec, ProcessState, Reply,
     RestartPolicy,
 };
-use rustix::time::{ClockId, clock_gettime};
 
 use self::{log::Log, show::Show};
 use super::{
     Agent,
-    clocks::now_ms,
+    clocks::{now_ms, unix_ms},
     exec::{Cause, Owner},
 };
 
@@ -108,25 +107,26 @@ impl Process {
     }
 }
 
-/// Milliseconds since 1970.
-fn unix_ms() -> u64 {
-    let time = clock_gettime(ClockId::Realtime);
-    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
-    seconds * 1000 + u64::try_from(time.tv_nsec).unwrap_or(0) / 1_000_000
-}
-
 impl Agent {
+    /// Processes that somebody has been told of, by their numbers.
+    fn known(&self) -> impl Iterator<Item = (u32, &Process)> {
+        let known = self.background.iter();
+        known
+            .filter(|(_, process)| process.spawner.is_none())
+            .map(|(number, process)| (*number, process))
+    }
+
     /// The number of the process with this id, or of the newest of this name.
     fn find_process(&self, id: &[u8]) -> Option<u32> {
-        let by_id = self.background.iter().find(|(_, one)| one.spec.id == id);
+        if id.is_empty() {
+            return None;
+        }
+        let by_id = self.known().find(|(_, one)| one.spec.id == id);
         let by_name = || {
-            let named = self
-                .background
-                .iter()
-                .filter(|(_, one)| one.spec.name == id);
+            let named = self.known().filter(|(_, one)| one.spec.name == id);
             named.max_by_key(|(_, one)| (one.is_alive(), one.started_unix_ms))
         };
-        by_id.or_else(by_name).map(|(number, _)| *number)
+        by_id.or_else(by_name).map(|(number, _)| number)
     }
 
     fn process_info(&self, process: &Process) -> ProcessInfo {
@@ -220,7 +220,7 @@ impl Agent {
         self.forget_old_processes();
     }
 
-    /// Forgets the oldest of those that have ended, when they are many. Their logs stay.
+    /// Forgets the oldest of those that have ended, when they are many, with their logs.
     fn forget_old_processes(&mut self) {
         let ended = |one: &Process| !one.is_alive();
         while self.background.values().filter(|one| ended(one)).count() > MOST_ENDED {
@@ -231,16 +231,18 @@ impl Agent {
             else {
                 return;
             };
-            self.drop_process(number);
+            if let Some(process) = self.drop_process(number) {
+                self.clear_log(&process);
+            }
         }
     }
 
-    fn drop_process(&mut self, number: u32) {
-        if let Some(mut process) = self.background.remove(&number)
-            && let Some(log) = &mut process.log
-        {
+    fn drop_process(&mut self, number: u32) -> Option<Process> {
+        let mut process = self.background.remove(&number)?;
+        if let Some(log) = &mut process.log {
             self.drop_log(log);
         }
+        Some(process)
     }
 
     /// Does what is due for processes.
@@ -266,7 +268,7 @@ impl Agent {
             if process.begin_at.is_some_and(|at| at <= now) {
                 process.begin_at = None;
                 process.restarts += 1;
-                self.begin_process(number);
+                self.begin_again(number);
             }
         }
     }

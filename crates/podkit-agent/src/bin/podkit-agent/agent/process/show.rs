@@ -179,7 +179,7 @@ impl Agent {
         let process = self.background.get_mut(&number);
         let refuse = |text| Err(failure(FailureKind::InvalidInput, 0, text));
         let Some((process, exec)) = process.and_then(|one| one.exec.map(|exec| (one, exec))) else {
-            return refuse("the process has ended");
+            return refuse("the process does not run now");
         };
         let Some(show) = &mut process.show else {
             return refuse("the process has a log and no terminal: read its log");
@@ -209,9 +209,7 @@ impl Agent {
 
     /// Types something on a terminal.
     pub(super) fn type_in(&mut self, owner: Owner, number: u32, data: &[u8]) -> Result<(), ()> {
-        let Some(exec) = self.background.get(&number).and_then(|one| one.exec) else {
-            return Ok(());
-        };
+        let exec = self.background.get(&number).and_then(|one| one.exec);
         let count = u32::try_from(data.len()).map_err(drop)?;
         let viewer = self
             .show_of(number)
@@ -221,7 +219,10 @@ impl Agent {
         };
         viewer.may_type = viewer.may_type.checked_sub(count).ok_or(())?;
         viewer.owed = viewer.owed.saturating_add(count);
-        self.take_typed(exec, data);
+        if !exec.is_some_and(|exec| self.take_typed(exec, data)) {
+            // Nobody reads it, now or ever.
+            self.grant_typed(number);
+        }
         Ok(())
     }
 
