@@ -24,4 +24,5 @@ mod main_command;
 mod memory;
 mod options;
 mod peers;
+mod processes;
 mod trees;
