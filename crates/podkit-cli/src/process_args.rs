@@ -139,7 +139,8 @@ pub(crate) struct WaitArgs {
 /// Open a shell in a session, which is made on first use
 ///
 /// The shell has a terminal that is kept in the container: type the detach keys to leave it running,
-/// and come back by `podkit attach`. It ends when your own terminal is closed.
+/// and come back by `podkit attach`; the container does not stop by itself until it ends. It ends when
+/// your own terminal is closed.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:

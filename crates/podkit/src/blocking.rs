@@ -342,6 +342,11 @@ impl Process {
         self.engine.run(self.inner.stop(grace))
     }
 
+    /// See [`crate::Process::set_keep_alive`].
+    pub fn set_keep_alive(&self, keep: bool) -> Result<()> {
+        self.engine.run(self.inner.set_keep_alive(keep))
+    }
+
     /// See [`crate::Process::forget`].
     pub fn forget(&self) -> Result<()> {
         self.engine.run(self.inner.forget())

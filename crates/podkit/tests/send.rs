@@ -43,6 +43,7 @@ fn check_processes(session: &Session, process: &Process) {
     spawnable(&async { process.signal(1).await });
     spawnable(&async { process.kill().await });
     spawnable(&async { process.stop(Duration::ZERO).await });
+    spawnable(&async { process.set_keep_alive(true).await });
     spawnable(&async { process.forget().await });
     spawnable(&async { process.logs().await });
     spawnable(&async { process.logs().stream().await });

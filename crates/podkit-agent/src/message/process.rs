@@ -52,11 +52,13 @@ pub enum ProcessCall {
     },
     /// Forgets a process that has ended, and removes its log; answered by `Done`.
     Forget,
+    /// Says whether it keeps the container from stopping by itself; answered by `Done`.
+    KeepAlive(bool),
     /// Sends the log as `Data`, oldest first, then `Done`. No activity.
     Logs(LogQuery),
     /// Joins in with a process that has a terminal: what it has written last, then what it writes,
     /// as `Data`; takes `Stdin` and `Resize`. Answered by `Started` first, and last by `Exited`, or
-    /// by `Done` after a `Cancel`, which leaves the process as it is.
+    /// by `Done` after a `Cancel`, which leaves the process as it is. Holds off `auto_stop`.
     Attach {
         /// New size of the terminal.
         size: Option<TerminalSize>,
@@ -196,6 +198,9 @@ impl ProcessCall {
                     .option_u64(query.since_unix_ms)
                     .bool(query.follow);
             }
+            Self::KeepAlive(keep) => {
+                frame.u8(8).bool(keep);
+            }
             Self::Attach { size } => {
                 frame.u8(7).bool(size.is_some());
                 if let Some(size) = size {
@@ -229,6 +234,7 @@ impl ProcessCall {
                     false => None,
                 },
             },
+            8 => Self::KeepAlive(from.bool()?),
             tag => return Err(DecodeError::Unknown(tag)),
         })
     }

@@ -39,8 +39,6 @@ pub(super) async fn shell(context: &Context, args: ShellArgs) -> Result<Exit, Fa
     let mut command = exec::surrounded(command, &args.around)?;
     command.terminal = Some(terminal::size());
     let mut request = SpawnRequest::new(command);
-    // Whoever leaves it wants to find it again.
-    request.keep_alive = true;
     request.name.clone_from(&args.name);
     request.check().map_err(Failure::usage)?;
     let mut signals = Signals::listen()?;
@@ -51,7 +49,11 @@ pub(super) async fn shell(context: &Context, args: ShellArgs) -> Result<Exit, Fa
     let end = terminal::join(handle, &args.detach.detach_keys.0, &mut signals).await?;
     match end {
         End::Exited(_) => forget(context, &process).await,
-        End::Left => note_left(context, &key, &name, args.quiet),
+        // Whoever leaves it wants to find it again; when podkit is killed, nobody does.
+        End::Left => {
+            process.set_keep_alive(true).await?;
+            note_left(context, &key, &name, args.quiet);
+        }
         // As a terminal that is closed ends what runs in it. A shell at its prompt passes SIGTERM
         // over.
         End::Signal(_) => {

@@ -173,11 +173,31 @@ fn shell_is_left_by_its_keys_found_again_and_ended() {
             .local_modes
             .contains(LocalModes::ICANON)
     );
-    assert!(home.ok(&["ps", "-r", "s"]).contains("shell"));
+    let kept = &home.json(&["--json", "ps", "-r", "s"])[0];
+    assert_eq!(
+        (kept["name"].as_str(), kept["keep_alive"].as_bool()),
+        (Some("shell"), Some(true))
+    );
     let (mut terminal, mut podkit) = on_a_terminal(&home, &["attach", "-q", "s#shell"]);
     terminal.write_all(b"echo $v; exit 7\r").unwrap();
     read_until(&mut terminal, "kept\r\n");
     assert_eq!(podkit.wait().unwrap().code(), Some(7));
+}
+
+#[test]
+fn shell_of_a_podkit_that_was_killed_does_not_keep_the_container() {
+    let home = Home::new();
+    home.ok(&["exec", "-q", "--auto-stop", "1s", "s", "true"]);
+    let words = ["shell", "-q", "s", "-e", "PS1=$ ", "--", "/bin/sh", "-i"];
+    let (mut terminal, mut podkit) = on_a_terminal(&home, &words);
+    read_until(&mut terminal, "$ ");
+    terminal.write_all(b"sleep 2; echo o''ver\r").unwrap();
+    read_until(&mut terminal, "over");
+    podkit.kill().unwrap();
+    podkit.wait().unwrap();
+    wait_for("the container to stop", || {
+        home.json(&["--json", "inspect", "s"])["state"] == "exited"
+    });
 }
 
 #[test]

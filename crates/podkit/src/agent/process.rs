@@ -64,6 +64,10 @@ impl AgentClient {
         self.about(id, call).await.map(drop)
     }
 
+    pub(crate) async fn keep_process_alive(&self, id: &str, keep: bool) -> Result<()> {
+        self.about(id, ProcessCall::KeepAlive(keep)).await.map(drop)
+    }
+
     pub(crate) async fn forget_process(&self, id: &str) -> Result<()> {
         self.about(id, ProcessCall::Forget).await.map(drop)
     }

@@ -1,12 +1,17 @@
 //! Terminals: of a command, and of a process that is attached to.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use super::{
     lab::{BOUND, Lab, assert_kind, eventually, text},
     table,
 };
-use crate::{ErrorKind, ExecEvent, ExecHandle, Outcome, ProcessState, Session, TerminalSize};
+use crate::{
+    ContainerState, ErrorKind, ExecEvent, ExecHandle, Limit, Outcome, ProcessState, Session,
+    TerminalSize,
+};
 
 table!["terminals":
     Containers terminal_is_one_or_unsupported,
@@ -18,6 +23,7 @@ table!["terminals":
     Programs terminal_belongs_to_the_user,
     Programs terminal_of_a_process_is_left_and_found_again,
     Programs terminal_of_a_process_has_several_viewers,
+    Programs terminal_holds_the_container_while_somebody_looks,
     Programs terminal_end_is_told_after_the_last_output,
     Programs terminal_closed_by_its_program_is_not_hung_up,
 ];
@@ -307,4 +313,30 @@ async fn terminal_closed_by_its_program_is_not_hung_up(lab: Lab) {
     let output = session.shell(script).terminal(size()).await.unwrap();
     assert_eq!(output.stdout_text(), "back\r\n");
     assert_eq!(output.outcome, Outcome::Exited(4));
+}
+
+async fn terminal_holds_the_container_while_somebody_looks(lab: Lab) {
+    let spec = lab
+        .default_spec()
+        .auto_stop(Limit::After(Duration::from_millis(600)));
+    let session = lab.open_with("a", spec).await;
+    let script = "sleep 1.5; echo first; sleep 1000";
+    let process = session.spawn_shell(script).terminal(size()).await.unwrap();
+    let mut handle = process.attach(None).await.unwrap();
+    until(&mut handle, "first").await;
+    // Left, it holds nothing up, unless it is told to.
+    process.set_keep_alive(true).await.unwrap();
+    drop(handle);
+    eventually("the process to run for a while", || async {
+        // A look at it is no activity.
+        let info = process.info().await.unwrap();
+        (info.usage.wall > Duration::from_secs(3)).then_some(())
+    })
+    .await;
+    process.set_keep_alive(false).await.unwrap();
+    eventually("the container to stop", || async {
+        let info = session.info().await.unwrap();
+        (info.state == ContainerState::Exited).then_some(())
+    })
+    .await;
 }

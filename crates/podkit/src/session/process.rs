@@ -299,6 +299,18 @@ impl Process {
         .await
     }
 
+    /// Says whether it keeps the container from stopping by itself, as
+    /// [`keep_alive`](Spawn::keep_alive) does at its begin.
+    ///
+    /// # Errors
+    /// `NotFound`; `AgentUnreachable`.
+    pub async fn set_keep_alive(&self, keep: bool) -> Result<()> {
+        self.ask("keep process alive", move |client, id| async move {
+            client.keep_process_alive(&id, keep).await
+        })
+        .await
+    }
+
     /// Forgets a process that has ended, and removes its log.
     ///
     /// # Errors
@@ -316,8 +328,9 @@ impl Process {
     }
 
     /// Joins in with a process that has a terminal: what it showed last (up to 256 KiB), then what
-    /// it shows; input is typed by [`ExecHandle::take_stdin`]. Several may look at once. Dropping
-    /// the handle leaves the process as it is.
+    /// it shows; input is typed by [`ExecHandle::take_stdin`]. Several may look at once. The
+    /// container does not stop by itself while somebody looks. Dropping the handle leaves the process
+    /// as it is.
     ///
     /// # Errors
     /// `InvalidInput` for a process that has no terminal or does not run now; `NotFound`.

@@ -50,6 +50,11 @@ impl Agent {
                 self.stop_process(number, grace_ms);
                 return Ok(self.wait_for_process(owner, number));
             }
+            ProcessCall::KeepAlive(keep) => {
+                self.clocks.touch();
+                self.keep_alive(number, keep);
+                self.reply(connection, stream, &Reply::Done);
+            }
             ProcessCall::Forget => {
                 self.clocks.touch();
                 return self.forget_process(owner, number);
@@ -77,6 +82,16 @@ impl Agent {
         let exec = self.background.get(&number).and_then(|one| one.exec);
         if let Some(exec) = exec {
             self.signal(exec, target, signal);
+        }
+    }
+
+    fn keep_alive(&mut self, number: u32, keep: bool) {
+        let Some(process) = self.background.get_mut(&number) else {
+            return;
+        };
+        process.spec.exec.passive = !keep;
+        if let Some(exec) = process.exec.and_then(|exec| self.execs.get_mut(&exec)) {
+            exec.passive = !keep;
         }
     }
 

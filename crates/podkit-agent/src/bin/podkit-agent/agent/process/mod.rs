@@ -81,9 +81,11 @@ impl Process {
         !self.spec.exec.passive
     }
 
-    /// Whether it holds the container up although it has no command just now.
-    pub(super) const fn holds_off(&self) -> bool {
+    /// Whether it holds the container up beside its command: it is begun again soon, or somebody looks
+    /// at its terminal.
+    pub(super) fn holds_off(&self) -> bool {
         self.keep_alive() && self.begin_at.is_some()
+            || self.show.as_ref().is_some_and(Show::is_seen)
     }
 
     /// When it has to be looked at.

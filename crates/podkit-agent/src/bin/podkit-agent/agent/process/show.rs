@@ -50,6 +50,11 @@ struct Viewer {
 }
 
 impl Show {
+    /// Whether anybody looks.
+    pub(super) fn is_seen(&self) -> bool {
+        !self.viewers.is_empty()
+    }
+
     fn add(&mut self, bytes: &[u8]) {
         self.kept.extend(bytes);
         self.end += bytes.len() as u64;
@@ -258,7 +263,11 @@ impl Agent {
 
     pub(super) fn leave_show(&mut self, owner: Owner, number: u32) {
         if let Some(show) = self.show_of(number) {
+            let before = show.viewers.len();
             show.viewers.retain(|viewer| viewer.owner != owner);
+            if show.viewers.len() < before {
+                self.clocks.touch();
+            }
             self.show_on(number);
         }
     }
