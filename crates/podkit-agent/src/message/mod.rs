@@ -163,8 +163,10 @@ pub enum Request {
     Signal(Target, i32),
     /// Changes the size of a command's terminal; no answer. Activity. Since version 2.
     Resize(TerminalSize),
-    /// Begins a process, a command that belongs to no connection. Answered by `Process` and `Done`
-    /// once it runs. Since version 2.
+    /// Begins a process, a command that belongs to no connection. Answered by `Process` once it runs;
+    /// the client says by `StdinEnd` that it knows, which is answered by `Done`. Until then the process
+    /// is nobody else's, and is killed and forgotten when the client gives it up or is gone. Since
+    /// version 2.
     Spawn(ProcessSpec),
     /// Answered by one `Process` for each process that is known, then `Done`. No activity. Since
     /// version 2.

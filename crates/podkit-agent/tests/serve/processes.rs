@@ -47,7 +47,12 @@ fn ask(client: &mut Client, stream: u32, request: &Request) -> (Vec<ProcessInfo>
     let mut infos = Vec::new();
     loop {
         match client.next_of(stream).expect("an answer") {
-            Reply::Process(info) => infos.push(info),
+            Reply::Process(info) => {
+                infos.push(info);
+                if matches!(request, Request::Spawn(_)) {
+                    client.send(stream, &Request::StdinEnd);
+                }
+            }
             last => return (infos, last),
         }
     }
@@ -119,6 +124,13 @@ fn process_that_nobody_has_been_told_of_is_found_by_nobody() {
     client.send(4, &about("three", ProcessCall::Wait));
     let last = client.next_of(4);
     assert!(matches!(last, Some(Reply::Failed(_))), "{last:?}");
+    // Told, and then nobody says that it is wanted.
+    client.send(5, &Request::Spawn(process("five", "sleep 1005")));
+    let told = client.next_of(5);
+    assert!(matches!(told, Some(Reply::Process(_))), "{told:?}");
+    container.wait_for_argument("1005");
+    let hidden = about("five", ProcessCall::Inspect);
+    assert_eq!(refusal(&mut client, 6, &hidden), FailureKind::NotFound);
     client.hang_up();
     // The one that runs needs nobody.
     let mut later = container.client();
@@ -129,6 +141,11 @@ fn process_that_nobody_has_been_told_of_is_found_by_nobody() {
         1,
         &about("one", ProcessCall::Stop { grace_ms: 0 }),
     );
+    container.wait_until_empty();
+    // Whoever says so before it can know breaks the protocol.
+    later.send(2, &Request::Spawn(process("six", "sleep 1006")));
+    later.send(2, &Request::StdinEnd);
+    later.expect_end();
     container.wait_until_empty();
 }
 

@@ -33,9 +33,16 @@ impl AgentClient {
     /// The process of a dropped call is killed and forgotten.
     pub(crate) async fn spawn(&self, spec: ProcessSpec) -> Result<ProcessInfo> {
         let size = size_of(&spec.exec)? + spec.name.len() + spec.log_directory.len();
-        let infos = self
-            .processes_of(&Request::Spawn(spec), Call::Processes, size)
-            .await?;
+        let request = Request::Spawn(spec);
+        let stream = self.begin_process(&request, Call::Processes, size).await?;
+        let guard = Guard::new(self, stream, true);
+        let came = poll_fn(|context| guard.stream.poll_process(context)).await;
+        let stream = guard.disarm();
+        let infos = came.map_err(error_of)?;
+        // Nothing is waited for between this and the caller's knowing.
+        let connection = self.connection();
+        connection.send(stream.id, &Request::StdinEnd, 0);
+        connection.abandon(&stream, false);
         one(infos)
     }
 

@@ -322,6 +322,22 @@ impl Stream {
         std::mem::take(&mut self.state.lock().entries)
     }
 
+    /// Waits for a process, or the stream's end without one.
+    pub(super) fn poll_process(
+        &self,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<Vec<ProcessInfo>, End>> {
+        let mut state = self.state.lock();
+        if !state.processes.is_empty() {
+            return Poll::Ready(Ok(std::mem::take(&mut state.processes)));
+        }
+        if let Some(end) = &state.end {
+            return Poll::Ready(Err(end.clone()));
+        }
+        keep(&mut state.reader, context);
+        Poll::Pending
+    }
+
     /// The processes that came.
     pub(super) fn take_processes(&self) -> Vec<ProcessInfo> {
         std::mem::take(&mut self.state.lock().processes)
@@ -399,6 +415,7 @@ impl State {
         }
         if !self.discarded {
             self.processes.push(to_process(info));
+            wake(&mut self.reader);
         }
         Ok(After::default())
     }

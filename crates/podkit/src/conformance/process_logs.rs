@@ -1,6 +1,9 @@
 //! Logs of background processes.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    future::IntoFuture,
+    time::{Duration, SystemTime},
+};
 
 use super::{
     lab::{BOUND, Lab, assert_kind, eventually, shell, text},
@@ -18,6 +21,7 @@ table!["processes":
     Programs process_log_in_a_directory_of_the_users_choice,
     Programs process_line_is_waited_for,
     Programs process_forgotten_leaves_no_log,
+    Programs process_log_attacked_from_inside_ends_typed_and_harms_nobody,
 ];
 
 async fn process_streams_are_apart_in_its_log(lab: Lab) {
@@ -180,4 +184,49 @@ async fn process_forgotten_leaves_no_log(lab: Lab) {
         "one that was forgotten",
     );
     assert_eq!(text(&session, &format!("ls {directory}")).await, "");
+}
+
+/// What the container's root does to a log, in its directory, with `$id` for the process.
+const ATTACKS: [&str; 8] = [
+    "rm $id.idx; ln -s /etc/passwd $id.idx",
+    "rm $id.idx; mkfifo $id.idx",
+    "rm $id.idx; mkdir $id.idx",
+    "head -c 100000 /dev/urandom > $id.idx",
+    "truncate -s 1000000000000 $id.idx",
+    "rm $id.out.log; ln -s /etc/shadow $id.out.log",
+    "rm -r ../*",
+    "kill -9 $(grep -l agent /proc/[0-9]*/comm | grep -v /1/ | cut -d/ -f3)",
+];
+
+async fn process_log_attacked_from_inside_ends_typed_and_harms_nobody(lab: Lab) {
+    let session = lab.open("a").await;
+    let bystander = spawn(&session, "while :; do echo alive; sleep 0.05; done").await;
+    bystander.wait_for_log("alive", BOUND).await.unwrap();
+    let directory = bystander.info().await.unwrap().log_directory.unwrap();
+    for attack in ATTACKS {
+        let process = spawn(&session, "echo text; sleep 1000").await;
+        process.wait_for_log("text", BOUND).await.unwrap();
+        let id = process.id();
+        let script = format!("mkdir -p {directory}; cd {directory}; id={id}; {attack}");
+        let attacked = session.shell(script).await;
+        attacked.unwrap();
+        // Whatever comes, it comes soon, and is bytes or an error of a kind.
+        let logs = process.logs().only(LogStream::Stdout).into_future();
+        let read = tokio::time::timeout(BOUND, logs).await.expect("an end");
+        if let Ok(chunks) = read {
+            let shown = joined(&chunks);
+            assert!(shown.is_empty() || shown == "text\n", "{attack}: {shown:?}");
+        }
+        let info = process.stop(Duration::ZERO).await.unwrap();
+        assert!(!info.state.is_alive(), "{attack}: {info:?}");
+        // What was put in its place is not removed but as a name.
+        let _ = process.forget().await;
+        assert_eq!(
+            text(&session, "head -c 4 /etc/passwd").await,
+            "root",
+            "{attack}"
+        );
+    }
+    assert!(bystander.info().await.is_ok());
+    session.exec(["true"]).await.unwrap().check().unwrap();
 }

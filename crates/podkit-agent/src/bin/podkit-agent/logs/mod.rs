@@ -68,7 +68,7 @@ impl Record {
 
     /// `None` for bytes that no logger has written.
     fn decode(bytes: &[u8]) -> Option<Self> {
-        Some(Self {
+        let record = Self {
             unix_ms: u64::from_le_bytes(bytes.get(..8)?.try_into().ok()?),
             output: match u32::from_le_bytes(bytes.get(8..12)?.try_into().ok()?) {
                 1 => Output::Stdout,
@@ -76,7 +76,10 @@ impl Record {
                 _ => return None,
             },
             count: u32::from_le_bytes(bytes.get(12..16)?.try_into().ok()?),
-        })
+        };
+        (1..=CHUNK)
+            .contains(&(record.count as usize))
+            .then_some(record)
     }
 }
 

@@ -8,13 +8,16 @@ use rustix::{
     fd::{BorrowedFd, OwnedFd},
     fs::{AtFlags, FileType, Mode, OFlags, Stat, fstat, openat, statat},
     io::{Errno, pread},
+    thread::nanosleep,
 };
 
-use super::{CHUNK, PARTS, Part, RECORD, Record, become_owner, name, without};
+use super::{PARTS, Part, RECORD, Record, become_owner, name, without};
 use crate::files::{self, Answers, Stop};
 
-/// How often it is tried to open files that belong together.
-const TRIES: u32 = 100;
+/// How often it is tried to open files that belong together, and the pause in between. The logger may
+/// have to wait for its turn in the middle of putting them aside.
+const TRIES: u32 = 1000;
+const TRY_MS: i64 = 2;
 
 /// Shortest and longest time between two looks at a log that grows.
 const LOOK_MS: [i64; 2] = [5, 100];
@@ -86,11 +89,7 @@ pub(crate) fn run(job: &Job<'_>, answers: &mut Answers<'_>) -> Result<(), Stop> 
 /// Waits for the end, at most so long.
 fn has_ended(from_parent: BorrowedFd<'_>, pause_ms: i64) -> bool {
     let mut fds = [PollFd::from_borrowed_fd(from_parent, PollFlags::IN)];
-    let timeout = Timespec {
-        tv_sec: 0,
-        tv_nsec: pause_ms * 1_000_000,
-    };
-    match poll(&mut fds, Some(&timeout)) {
+    match poll(&mut fds, Some(&timespec(pause_ms))) {
         Ok(0) | Err(Errno::INTR) => false,
         Ok(_) | Err(_) => true,
     }
@@ -98,7 +97,10 @@ fn has_ended(from_parent: BorrowedFd<'_>, pause_ms: i64) -> bool {
 
 /// The old set, where there is one, and the one that is written.
 fn open_all(directory: &OwnedFd, id: &[u8]) -> Result<Vec<Set>, Stop> {
-    for _ in 0..TRIES {
+    for attempt in 0..TRIES {
+        if attempt > 0 {
+            pause(TRY_MS);
+        }
         let set = match open_set(directory, id, false) {
             Ok(set) => set,
             Err(Errno::NOENT) => continue,
@@ -109,7 +111,23 @@ fn open_all(directory: &OwnedFd, id: &[u8]) -> Result<Vec<Set>, Stop> {
             return Ok(old.into_iter().chain([set]).collect());
         }
     }
-    Err(files::failure(id, FailureKind::NotFound, 0, "its log is gone").into())
+    // There was no room for new files.
+    let old = open_set(directory, id, true).map_err(|_| {
+        let text = "its log is gone";
+        files::failure(id, FailureKind::NotFound, 0, text)
+    })?;
+    Ok(Vec::from([old]))
+}
+
+fn pause(milliseconds: i64) {
+    let _ = nanosleep(&timespec(milliseconds));
+}
+
+const fn timespec(milliseconds: i64) -> Timespec {
+    Timespec {
+        tv_sec: 0,
+        tv_nsec: milliseconds * 1_000_000,
+    }
 }
 
 fn open_set(directory: &OwnedFd, id: &[u8], old: bool) -> Result<Set, Errno> {
@@ -172,9 +190,7 @@ fn walk(
             .chunks_exact(RECORD)
         {
             place.index += RECORD as u64;
-            let Some(record) = Record::decode(bytes) else {
-                continue;
-            };
+            let record = Record::decode(bytes).ok_or_else(disturbed)?;
             let (file, at) = match record.output {
                 Output::Stdout => (stdout, &mut place.outputs[0]),
                 Output::Stderr => (stderr, &mut place.outputs[1]),
@@ -185,8 +201,7 @@ fn walk(
                 && query
                     .since_unix_ms
                     .is_none_or(|since| record.unix_ms >= since);
-            // What somebody else has put into the index may claim anything.
-            if !wanted || record.count as usize > CHUNK {
+            if !wanted {
                 continue;
             }
             let mut data = vec![0; record.count as usize];
@@ -195,6 +210,12 @@ fn walk(
             with(record.output, data)?;
         }
     }
+}
+
+/// Somebody else has written to the index. What it says may be anything, and without end.
+fn disturbed() -> Stop {
+    let text = "it was changed by another hand than the logger's";
+    files::failure(b"the log's index", FailureKind::Unexpected, 0, text).into()
 }
 
 /// Sends what is there, but for lines that are to be skipped.

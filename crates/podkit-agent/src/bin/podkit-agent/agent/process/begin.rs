@@ -52,6 +52,7 @@ impl Agent {
         };
         let process = Process {
             spawner: Some(Owner { connection, stream }),
+            told: false,
             exec: None,
             show: spec.exec.terminal.map(|_| Show::default()),
             log,
@@ -155,9 +156,28 @@ impl Agent {
         if let (Some(log), false) = (&mut process.log, again) {
             log.let_go();
         }
-        if let Some(spawner) = process.spawner.take() {
-            self.tell_of(spawner, number);
+        if let Some(spawner) = process.spawner
+            && !process.told
+        {
+            process.told = true;
+            self.tell_info(spawner, number);
         }
+    }
+
+    /// Whoever wanted a process knows that it runs: it is everybody's from now on. `Err` for one who
+    /// cannot know yet.
+    pub(super) fn confirm_spawning(&mut self, owner: Owner, number: u32) -> Result<(), ()> {
+        let process = self.background.get_mut(&number);
+        let Some(process) = process.filter(|one| one.spawner == Some(owner)) else {
+            return Ok(());
+        };
+        if !process.told {
+            return Err(());
+        }
+        process.spawner = None;
+        self.reply(owner.connection, owner.stream, &Reply::Done);
+        self.forget_stream(owner);
+        Ok(())
     }
 
     /// A process cannot be begun: one that nobody has been told of is forgotten.

@@ -160,8 +160,8 @@ impl Agent {
                 self.clocks.touch();
                 self.type_in(owner, number, &data)
             }
-            // Whoever leaves has no more to say, which is no end of the terminal's input.
-            Request::StdinEnd => Ok(()),
+            // Of one who looks at a terminal it is no end of that terminal's input.
+            Request::StdinEnd => self.confirm_spawning(owner, number),
             Request::Credit(_, bytes) => {
                 self.grant_show(owner, number, bytes);
                 Ok(())

@@ -35,8 +35,9 @@ const TOLD_BYTES: usize = 4096;
 /// One process.
 pub(super) struct Process {
     spec: ProcessSpec,
-    /// Who waits for it to begin.
+    /// Who wants it, until that is sure; and whether it has been told that it runs.
     spawner: Option<Owner>,
+    told: bool,
     /// Its command, while there is one.
     exec: Option<u32>,
     /// Where what it writes goes: either of them.
@@ -170,12 +171,16 @@ impl Agent {
 
     /// Tells a client of one process, and ends its stream.
     fn tell_of(&mut self, owner: Owner, number: u32) {
+        self.tell_info(owner, number);
+        self.reply(owner.connection, owner.stream, &Reply::Done);
+        self.forget_stream(owner);
+    }
+
+    fn tell_info(&mut self, owner: Owner, number: u32) {
         if let Some(process) = self.background.get(&number) {
             let info = Reply::Process(self.process_info(process));
             self.reply(owner.connection, owner.stream, &info);
-            self.reply(owner.connection, owner.stream, &Reply::Done);
         }
-        self.forget_stream(owner);
     }
 
     /// Whether somebody has asked for the end of a process.
