@@ -9,7 +9,7 @@ packages=(gcc libc6-dev git python3 uidmap util-linux procps ca-certificates gaw
 if [ "$(id -u)" = 0 ]; then
     # The engines of the tests, and what their images are made with.
     packages+=(docker.io podman netavark aardvark-dns runc iptables docker-registry apache2-utils
-        busybox-static mmdebstrap curl openssh-client openssh-server)
+        busybox-static mmdebstrap curl openssh-client openssh-server openssl stunnel4)
 fi
 missing=()
 for package in "${packages[@]}"; do

@@ -17,6 +17,7 @@ mod proxy;
 mod requests;
 mod restart;
 mod settings;
+mod transport;
 
 use std::process::{Command, ExitCode};
 
@@ -149,7 +150,7 @@ fn main() -> ExitCode {
         return code;
     }
     let asked = asked_for();
-    let tables: [(&str, &[Test]); 8] = [
+    let tables: [(&str, &[Test]); 9] = [
         ("settings", settings::TESTS),
         ("main_program", main_program::TESTS),
         ("images", images::TESTS),
@@ -158,6 +159,7 @@ fn main() -> ExitCode {
         ("events", events::TESTS),
         ("clients", clients::TESTS),
         ("restart", restart::TESTS),
+        ("transport", transport::TESTS),
     ];
     let trials = ENGINES.iter().flat_map(|engine| {
         let skipped = !asked.iter().any(|name| name == engine);

@@ -137,6 +137,7 @@ async fn serve(place: &Path, extra: fn(&Path, &[&str]) -> Option<String>) {
         let words: Vec<&str> = line.split(' ').collect();
         let answer = match words.as_slice() {
             ["open", session, at] => tell(open(&podkit, session, at).await),
+            ["echo", session, count] => tell(echo(&podkit, session, count.parse().unwrap()).await),
             ["close", session, at] => {
                 wait_until(at);
                 tell(
@@ -196,6 +197,15 @@ fn wait_until(nanoseconds: &str) {
     while SystemTime::now() < at {
         std::hint::spin_loop();
     }
+}
+
+/// Sends so many bytes through a command of a session and back.
+async fn echo(podkit: &Podkit, name: &str, count: usize) -> podkit::Result<String> {
+    let session = podkit.session("u", name).await?;
+    let bytes = vec![b'x'; count];
+    let output = session.exec(["cat"]).stdin(bytes.clone()).await?;
+    assert!(output.stdout == bytes, "{} bytes", output.stdout.len());
+    Ok(String::new())
 }
 
 /// Opens a session, runs a command in it and returns its boot token. A command that another

@@ -7,6 +7,7 @@ use std::{
     process::Stdio,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bollard::{BollardRequest, errors::Error as EngineError};
@@ -18,11 +19,19 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    process::{Child, ChildStdin, ChildStdout, Command},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf},
+    process::{Child, ChildStderr, ChildStdin, ChildStdout, Command},
+    task::JoinHandle,
+    time::timeout,
 };
 
 use crate::error::{Error, Result};
+
+/// Bytes of what ssh complains of that are shown.
+const COMPLAINT_BYTES: usize = 1024;
+
+/// Time that ssh has to say why it ended.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Where and how ssh connects.
 #[derive(Debug, PartialEq, Eq)]
@@ -104,23 +113,21 @@ async fn send(
         .command()
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
+        .stderr(Stdio::piped())
         .kill_on_drop(true)
         .spawn()?;
     let missing = || EngineError::from(io::Error::other("ssh has no standard streams"));
     let output = child.stdout.take().ok_or_else(missing)?;
     let input = child.stdin.take().ok_or_else(missing)?;
+    let complaints = child.stderr.take().ok_or_else(missing)?;
     let stream = TokioIo::new(Ssh {
         output,
         input,
         _child: child,
     });
     let (mut sender, connection) = http1::handshake(stream).await.map_err(failed)?;
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "it lives as long as its request, whose end closes the pipes"
-    )]
-    tokio::spawn(async move {
+    let said = beside(read_complaints(complaints));
+    beside(async move {
         let _ = connection.with_upgrades().await;
     });
     // A connection of its own takes a path alone, and wants the host beside it.
@@ -128,12 +135,37 @@ async fn send(
     *request.uri_mut() = path.map(Uri::from).unwrap_or_default();
     let headers = request.headers_mut();
     headers.insert(HOST, HeaderValue::from_static("docker"));
-    sender.send_request(request).await.map_err(|error| {
-        failed(io::Error::other(format!(
-            "ssh to `{}` gave no answer: {error}",
-            destination.host
-        )))
-    })
+    match sender.send_request(request).await {
+        Ok(response) => Ok(response),
+        Err(error) => {
+            let said = timeout(LAST_WORDS, said).await;
+            let said = said.ok().and_then(Result::ok).unwrap_or_default();
+            let why = match said.trim() {
+                "" => error.to_string(),
+                said => said.to_owned(),
+            };
+            let host = &destination.host;
+            Err(failed(io::Error::other(format!(
+                "ssh to `{host}` gave no answer: {why}"
+            ))))
+        }
+    }
+}
+
+/// Lets something go on that lives as long as its request, whose end closes the pipes.
+fn beside<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
+    #[expect(clippy::disallowed_methods, reason = "it ends with its request")]
+    tokio::spawn(work)
+}
+
+/// All that ssh complains of; the beginning of it is kept.
+async fn read_complaints(mut from: ChildStderr) -> String {
+    let (mut kept, mut buffer) = (Vec::new(), [0; 1024]);
+    while let Ok(count @ 1..) = from.read(&mut buffer).await {
+        let room = COMPLAINT_BYTES.saturating_sub(kept.len()).min(count);
+        kept.extend_from_slice(&buffer[..room]);
+    }
+    String::from_utf8_lossy(&kept).into_owned()
 }
 
 /// The streams of an ssh, which ends with them.
