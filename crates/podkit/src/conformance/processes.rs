@@ -25,6 +25,7 @@ table!["processes":
     Programs process_keeps_the_container_only_when_asked_to,
     Programs process_ends_with_the_container,
     Programs process_begun_by_two_at_once_under_one_name_is_one,
+    Programs process_asked_about_beside_a_closer_brings_nothing_back,
     Programs process_of_a_dropped_call_is_gone,
     Programs process_bad_input_is_typed_and_disturbs_nobody,
     Programs process_has_environment_directory_and_user,
@@ -344,6 +345,45 @@ async fn process_begun_by_two_at_once_under_one_name_is_one(lab: Lab) {
         };
         assert_kind(refused, ErrorKind::AlreadyExists, "the second of one name");
         begun.stop(Duration::ZERO).await.unwrap();
+    }
+}
+
+async fn process_asked_about_beside_a_closer_brings_nothing_back(lab: Lab) {
+    let stranger = lab.stranger().await;
+    for _ in 0..5 {
+        let session = lab.open("a").await;
+        let process = spawn(&session, "sleep 1000").await;
+        let asking = async {
+            loop {
+                match process.info().await {
+                    Ok(_) => {}
+                    Err(error) => break error,
+                }
+            }
+        };
+        let (error, closed) = futures::future::join(asking, stranger.close(session.key())).await;
+        closed.unwrap();
+        assert!(
+            matches!(
+                error.kind(),
+                ErrorKind::NotFound | ErrorKind::ContainerGone | ErrorKind::AgentUnreachable
+            ),
+            "{error:?}"
+        );
+        for _ in 0..3 {
+            let later = process.stop(Duration::ZERO).await;
+            assert_kind(
+                later,
+                ErrorKind::NotFound,
+                "a process of a session that was closed",
+            );
+        }
+        assert!(session.processes().await.is_err());
+        assert_eq!(
+            stranger.list().await.unwrap().len(),
+            0,
+            "nothing was brought back"
+        );
     }
 }
 

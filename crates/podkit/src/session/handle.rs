@@ -8,12 +8,12 @@ use super::{
     files::Files,
     info::SessionInfo,
     manager::SessionManager,
-    open::Opened,
+    open::{Effort, Opened},
     slot::{Live, Slot},
 };
 use crate::{
     agent::AgentClient,
-    container::{ContainerState, MountContext},
+    container::MountContext,
     error::{Error, ErrorKind, Result},
     exec::ExecRequest,
     id::{ContainerId, SessionKey},
@@ -36,8 +36,8 @@ struct Shared {
     slot: Arc<Slot>,
     /// Closings of the session by this process before this handle was made.
     closings: u64,
-    /// Whether a container that vanished is made anew.
-    create: bool,
+    /// What is done about a container that vanished or has stopped.
+    effort: Effort,
     opened: Lock<(Opened, bool)>,
 }
 
@@ -48,14 +48,14 @@ impl Session {
         live: &Live,
         opened: Opened,
         closings: u64,
-        create: bool,
+        effort: Effort,
     ) -> Self {
         let opened = Lock::new((opened, live.config_lost));
         Self(Arc::new(Shared {
             manager,
             slot,
             closings,
-            create,
+            effort,
             opened,
         }))
     }
@@ -215,13 +215,17 @@ impl Session {
     /// The running container: the one that is known, without asking anybody, or one that is
     /// brought back.
     pub(super) async fn usable(&self) -> Result<Arc<Live>> {
+        self.usable_by(self.0.effort).await
+    }
+
+    /// As [`usable`](Self::usable), with so much effort at most: `NotFound` where it would take more.
+    async fn usable_by(&self, most: Effort) -> Result<Arc<Live>> {
         if let Some(live) = self.0.slot.live(self.0.closings)? {
             return Ok(live);
         }
         let shared = &self.0;
-        let reopen = shared
-            .manager
-            .reopen(&shared.slot, shared.closings, shared.create);
+        let effort = most.min(shared.effort);
+        let reopen = shared.manager.reopen(&shared.slot, shared.closings, effort);
         let (live, opened) = Box::pin(reopen).await?;
         if opened != Opened::Reconnected {
             *shared.opened.lock() = (opened, live.config_lost);
@@ -229,21 +233,12 @@ impl Session {
         Ok(live)
     }
 
-    /// Whether the container runs; nothing is started.
-    pub(super) async fn is_running(&self) -> Result<bool> {
-        if self.0.slot.live(self.0.closings)?.is_some() {
-            return Ok(true);
-        }
-        Ok(self.info().await?.state == ContainerState::Running)
-    }
-
     /// Makes a call on the running container; when that turned out to be gone before the call had
-    /// begun, on the one that takes its place. One that does not run is brought back, or `NotFound`
-    /// with `Idle::Stays`.
+    /// begun, on the one that takes its place. As [`usable_by`](Self::usable_by).
     pub(super) async fn on_live<T, F>(
         &self,
         operation: &'static str,
-        idle: Idle,
+        most: Effort,
         call: impl Fn(Arc<Live>) -> F + Send + Sync,
     ) -> Result<T>
     where
@@ -251,14 +246,7 @@ impl Session {
     {
         let mut refused = 0;
         loop {
-            if idle == Idle::Stays && !self.is_running().await? {
-                return Err(
-                    Error::new(ErrorKind::NotFound, "the container does not run")
-                        .with_operation(operation)
-                        .with_container(self.container()),
-                );
-            }
-            let live = self.usable().await?;
+            let live = self.usable_by(most).await?;
             match call(Arc::clone(&live)).await {
                 Err(error) if error.is_refused() && refused < super::exec::REOPENINGS => {
                     refused += 1;
@@ -303,15 +291,6 @@ impl Session {
                 .with_container(&live.container)
         })
     }
-}
-
-/// What becomes of a container that does not run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Idle {
-    /// It is brought back.
-    Starts,
-    /// Nothing: what is asked for is gone with its last life.
-    Stays,
 }
 
 impl fmt::Debug for Session {

@@ -104,7 +104,18 @@ enum Target {
 pub(super) struct Wish {
     pub(super) spec: SessionSpec,
     pub(super) on_conflict: OnConflict,
-    pub(super) create: bool,
+    pub(super) effort: Effort,
+}
+
+/// What is done to have a running container, at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Effort {
+    /// One that runs is connected to.
+    Connect,
+    /// One that is there is started.
+    Start,
+    /// One is made.
+    Create,
 }
 
 impl OpenSession {
@@ -120,7 +131,7 @@ impl OpenSession {
         let wish = Wish {
             spec: SessionSpec::new(),
             on_conflict: OnConflict::Fail,
-            create: true,
+            effort: Effort::Create,
         };
         Self { target, wish }
     }
@@ -139,7 +150,11 @@ impl OpenSession {
 
     /// Says whether a missing container is made (the default) or `NotFound`.
     pub fn create(mut self, create: bool) -> Self {
-        self.wish.create = create;
+        self.wish.effort = if create {
+            Effort::Create
+        } else {
+            Effort::Start
+        };
         self
     }
 
@@ -165,7 +180,7 @@ impl SessionManager {
     /// Opens a session as [`OpenSession`] says.
     pub(super) async fn open(&self, key: &SessionKey, wish: Wish) -> Result<Session> {
         let slot = self.slot(key)?;
-        let create = wish.create;
+        let effort = wish.effort;
         let (live, opened, closings) = self.open_slot(&slot, wish, None).await?;
         Ok(Session::new(
             self.clone(),
@@ -173,7 +188,7 @@ impl SessionManager {
             &live,
             opened,
             closings,
-            create,
+            effort,
         ))
     }
 
@@ -185,12 +200,12 @@ impl SessionManager {
         &self,
         slot: &Arc<Slot>,
         closings: u64,
-        create: bool,
+        effort: Effort,
     ) -> Result<(Arc<Live>, Opened)> {
         let wish = Wish {
             spec: SessionSpec::new(),
             on_conflict: OnConflict::Reuse,
-            create,
+            effort,
         };
         let (live, opened, _) = self.open_slot(slot, wish, Some(closings)).await?;
         Ok((live, opened))

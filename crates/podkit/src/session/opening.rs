@@ -12,7 +12,7 @@ use tracing::{info, warn};
 use super::{
     labels,
     manager::SessionManager,
-    open::{OnConflict, Opened, Wish},
+    open::{Effort, OnConflict, Opened, Wish},
     slot::{Live, Slot},
     spec::{differences, merged},
 };
@@ -135,6 +135,13 @@ impl<'a> Opening<'a> {
             )
             .with_container(&info.id)
             .with_hint("remove that container, or use another prefix"));
+        }
+        let alive = matches!(info.state, ContainerState::Running | ContainerState::Paused);
+        if self.wish.effort == Effort::Connect && !alive {
+            return Err(
+                Error::new(ErrorKind::NotFound, "the container does not run")
+                    .with_container(&info.id),
+            );
         }
         match info.state {
             ContainerState::Removing => return Ok(Round::Wait),
@@ -290,7 +297,7 @@ impl<'a> Opening<'a> {
     /// Makes the container; of several openers exactly one succeeds, the others look again.
     async fn create(&mut self) -> Result<Round> {
         let (manager, slot) = (self.manager, self.slot);
-        if !self.wish.create {
+        if self.wish.effort < Effort::Create {
             return Err(Error::new(
                 ErrorKind::NotFound,
                 format!("the session `{}` has no container", slot.key),

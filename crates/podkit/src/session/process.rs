@@ -6,16 +6,12 @@ use futures::future::BoxFuture;
 use podkit_agent::ProcessSpec;
 
 use super::{
-    exec::order,
-    handle::{Idle, Session},
-    logs::Logs,
-    scoped::random_id,
-    slot::Live,
+    exec::order, handle::Session, logs::Logs, open::Effort, scoped::random_id, slot::Live,
 };
 use crate::{
     agent::{AgentClient, ExecHandle, check_signal},
     container::inside_workspace,
-    error::Result,
+    error::{ErrorKind, Result},
     exec::{ExecRequest, TerminalSize},
     process::{
         DEFAULT_LOG_LIMIT_BYTES, ProcessInfo, RestartPolicy, SpawnRequest, check_name, millis,
@@ -122,7 +118,7 @@ impl Spawn {
         let id: String = random_id().chars().take(16).collect();
         let (containers, wish) = (session.manager().containers(), &request);
         let info = session
-            .on_live("start process", Idle::Starts, |live| {
+            .on_live("start process", Effort::Create, |live| {
                 let spec = process_spec(&id, wish, &order(&wish.exec, &live, None));
                 let containers = containers.clone();
                 async move {
@@ -211,7 +207,9 @@ impl Process {
     {
         check_name(&self.id)?;
         self.session
-            .on_live(operation, Idle::Stays, |live| call(live, self.id.clone()))
+            .on_live(operation, Effort::Connect, |live| {
+                call(live, self.id.clone())
+            })
             .await
     }
 
@@ -379,11 +377,8 @@ impl Session {
     /// # Errors
     /// `AgentUnreachable`; `Unavailable` or `TimedOut`.
     pub async fn processes(&self) -> Result<Vec<ProcessInfo>> {
-        if !self.is_running().await? {
-            return Ok(Vec::new());
-        }
         let containers = self.manager().containers().clone();
-        self.on_live("list processes", Idle::Stays, |live| {
+        let listed = self.on_live("list processes", Effort::Connect, |live| {
             let containers = containers.clone();
             async move {
                 let asked = live.client.processes();
@@ -391,7 +386,13 @@ impl Session {
                     .ask("list processes", &live.container, asked)
                     .await
             }
-        })
-        .await
+        });
+        match listed.await {
+            // One that has stopped has none.
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                self.info().await.map(|_| Vec::new())
+            }
+            result => result,
+        }
     }
 }

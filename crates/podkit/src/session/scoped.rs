@@ -9,7 +9,7 @@ use tracing::error;
 use super::{
     handle::Session,
     manager::SessionManager,
-    open::{OnConflict, Wish},
+    open::{Effort, OnConflict, Wish},
 };
 use crate::{
     config::{Limit, SessionSpec},
@@ -53,7 +53,7 @@ impl SessionManager {
         let wish = Wish {
             spec,
             on_conflict: OnConflict::Fail,
-            create: true,
+            effort: Effort::Create,
         };
         let result = match self.open(&key, wish).await {
             Ok(session) => body(&session).await,

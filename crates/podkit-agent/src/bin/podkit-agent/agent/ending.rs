@@ -1,6 +1,7 @@
 //! How a command ends: by itself, at its deadline, or because nobody wants it any more.
 
 use podkit_agent::{DRAIN_MS, Reply, StopReason, Target};
+use rustix::fd::OwnedFd;
 
 use super::{
     Agent,
@@ -255,14 +256,19 @@ impl Agent {
 
     /// How often the kernel has killed for memory in this container.
     pub(super) fn oom_count(&self) -> Option<u64> {
-        let mut buffer = [0_u8; 512];
-        let count = rustix::io::pread(self.config.oom.as_ref()?, &mut buffer, 0).ok()?;
-        let text = core::str::from_utf8(buffer.get(..count)?).ok()?;
-        let line = text
-            .lines()
-            .find_map(|line| line.strip_prefix("oom_kill "))?;
-        line.trim().parse().ok()
+        oom_kills(self.config.oom.as_ref()?)
     }
+}
+
+/// The number in a file of a cgroup that counts what the kernel has killed for memory.
+pub(super) fn oom_kills(counter: &OwnedFd) -> Option<u64> {
+    let mut buffer = [0_u8; 512];
+    let count = rustix::io::pread(counter, &mut buffer, 0).ok()?;
+    let text = core::str::from_utf8(buffer.get(..count)?).ok()?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("oom_kill "))?;
+    line.trim().parse().ok()
 }
 
 /// A status of `wait` as shells tell it.

@@ -26,7 +26,7 @@ use rustix::{
     time::{ClockId, clock_gettime},
 };
 
-use super::{Config, Listener, Written, dial::Dial, tree::Stat};
+use super::{Config, Listener, Written, dial::Dial, ending::oom_kills, tree::Stat};
 use crate::sys::{
     container::{exit_group, reset_signals},
     serve::{self, Peer},
@@ -118,9 +118,11 @@ fn oom_counter() -> Option<OwnedFd> {
         "/sys/fs/cgroup/memory/memory.oom_control",
     ];
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    places
-        .into_iter()
-        .find_map(|path| openat(CWD, path, flags, Mode::empty()).ok())
+    places.into_iter().find_map(|path| {
+        let counter = openat(CWD, path, flags, Mode::empty()).ok();
+        // Not every kernel's file of that name has the number.
+        counter.filter(|counter| oom_kills(counter).is_some())
+    })
 }
 
 #[derive(Default)]
