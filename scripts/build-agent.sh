@@ -18,6 +18,7 @@ cargo_home=${CARGO_HOME:-$HOME/.cargo}
 RUSTFLAGS="-C target-feature=+crt-static -C relocation-model=static"
 RUSTFLAGS+=" -C link-arg=-nostartfiles -C link-arg=-nostdlib -C link-arg=-static -C link-arg=-no-pie"
 RUSTFLAGS+=" -C link-arg=-Wl,--build-id=none -C link-arg=-Wl,-z,norelro -C link-arg=-Wl,--gc-sections"
+RUSTFLAGS+=" -C link-arg=-Wl,--no-eh-frame-hdr -C link-arg=-Wl,-T,crates/podkit-agent/agent.ld"
 RUSTFLAGS+=" --remap-path-prefix=$PWD=/podkit --remap-path-prefix=$cargo_home=/cargo"
 arguments=(-q -p podkit-agent --bin podkit-agent --features bin --target "$target")
 

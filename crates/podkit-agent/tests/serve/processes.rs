@@ -96,6 +96,13 @@ fn processes_that_have_ended_leave_nothing_but_what_is_remembered() {
         let (infos, _) = ask(&mut client, number, &about(&id, ProcessCall::Wait));
         assert_eq!(infos[0].state, ProcessState::Ended(ExecStatus::Exited(0)));
     }
+    // One has ended before its client says that it knows of it.
+    client.send(1, &Request::Spawn(process("quick", "true")));
+    let told = client.next_of(1);
+    assert!(matches!(told, Some(Reply::Process(_))), "{told:?}");
+    container.wait_until_empty();
+    client.send(1, &Request::StdinEnd);
+    assert_eq!(client.next_of(1), Some(Reply::Done));
     let (infos, _) = ask(&mut client, 1, &Request::Processes);
     assert_eq!(infos.len(), MOST_ENDED);
     let oldest = about("p1", ProcessCall::Inspect);

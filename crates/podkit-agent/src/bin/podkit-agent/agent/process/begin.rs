@@ -177,6 +177,8 @@ impl Agent {
         process.spawner = None;
         self.reply(owner.connection, owner.stream, &Reply::Done);
         self.forget_stream(owner);
+        // It may have ended already.
+        self.forget_old_processes();
         Ok(())
     }
 

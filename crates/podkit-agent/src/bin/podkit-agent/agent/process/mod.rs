@@ -228,7 +228,7 @@ impl Agent {
     }
 
     /// Forgets the oldest of those that have ended, when they are many, with their logs.
-    fn forget_old_processes(&mut self) {
+    pub(super) fn forget_old_processes(&mut self) {
         let ended = |one: &Process| !one.is_alive();
         while self.background.values().filter(|one| ended(one)).count() > MOST_ENDED {
             let oldest = self.background.iter().filter(|(_, one)| ended(one));
