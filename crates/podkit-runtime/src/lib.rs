@@ -32,6 +32,7 @@ mod machine;
 mod options;
 mod plan;
 mod ranges;
+mod resources;
 mod runtime;
 mod spec;
 mod start;
@@ -42,10 +43,12 @@ mod sys;
 mod tree;
 mod validate;
 
+pub use cgroup::Usage;
 pub use error::{Error, ErrorKind, Result};
 pub use facts::{Cgroups, Check, Facts};
 pub use info::{ContainerInfo, ContainerState, StopCause, SweepReport};
 pub use options::{Fault, RuntimeOptions};
+pub use resources::LimitChange;
 pub use runtime::Runtime;
 pub use spec::{
     ContainerSpec, DEFAULT_CAPABILITIES, DEFAULT_SHM_BYTES, Isolation, Mount, Network, Rootfs,

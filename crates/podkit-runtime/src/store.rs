@@ -29,7 +29,7 @@ const VERSION: u32 = 1;
 /// place from then on, so that a full disk cannot stop a change of state.
 const RECORD_BYTES: usize = 4096;
 
-/// How a container was made; never changes.
+/// How a container was made; only its limits change, under its lock.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Config {
@@ -185,6 +185,21 @@ impl Directory {
         }
     }
 
+    /// Where a changed config is written before it takes the old one's place.
+    pub(crate) fn new_config(&self) -> PathBuf {
+        self.path.join("config.json.new")
+    }
+
+    /// Puts another config in place, whole or not at all; only under the container's lock.
+    pub(crate) fn replace_config(&self, config: &Config) -> Result<()> {
+        let path = self.new_config();
+        // What a change left that was killed.
+        let _ = fs::remove_file(&path);
+        write_config(&path, config)?;
+        fs::rename(&path, self.path.join("config.json"))
+            .context(|| format!("put `{}` in place", path.display()))
+    }
+
     pub(crate) fn missing(&self) -> Error {
         Error::new(
             ErrorKind::NotFound,
@@ -273,6 +288,14 @@ impl Record {
     }
 }
 
+fn write_config(path: &Path, config: &Config) -> Result<()> {
+    let bytes = serde_json::to_vec(config)
+        .map_err(|error| Error::new(ErrorKind::Unexpected, format!("write config: {error}")))?;
+    new_file(path, 0o600)
+        .and_then(|mut file| file.write_all(&bytes))
+        .context(|| format!("write `{}`", path.display()))
+}
+
 /// A container that is being made: nobody else sees it before it is published.
 #[derive(Debug)]
 pub(crate) struct Draft {
@@ -306,12 +329,7 @@ impl Draft {
 
     /// Writes both files.
     pub(crate) fn write(&self, config: &Config) -> Result<()> {
-        let path = self.path.join("config.json");
-        let bytes = serde_json::to_vec(config)
-            .map_err(|error| Error::new(ErrorKind::Unexpected, format!("write config: {error}")))?;
-        new_file(&path, 0o600)
-            .and_then(|mut file| file.write_all(&bytes))
-            .context(|| format!("write `{}`", path.display()))?;
+        write_config(&self.path.join("config.json"), config)?;
         let path = self.path.join("state.json");
         new_file(&path, 0o600)
             .and_then(|mut file| file.write_all(&Record::new().bytes()))

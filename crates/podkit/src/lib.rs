@@ -71,11 +71,11 @@ pub use crate::{
     },
     config::{
         Bytes, DEFAULT_AUTO_STOP, DEFAULT_CPU_MILLIS, DEFAULT_MEMORY_BYTES, DEFAULT_PIDS_MAX,
-        DEFAULT_SHM_BYTES, DEFAULT_USER, Device, Gpus, HostPort, Image, Isolation, Limit, Mount,
+        DEFAULT_SHM_BYTES, DEFAULT_USER, Device, Gpus, HostPort, Image, Isolation, Limit, LimitChange, Mount,
         MountSource, Network, Port, Protocol, PublishedPort, PullPolicy, Security, SessionSpec,
         Ulimit, WORKSPACE_PATH, Workspace, parse_bytes, parse_duration,
     },
-    container::{ContainerManager, Deadlines, ImageInfo, MountStrategy, PullProgress, PullRequest},
+    container::{ContainerManager, ContainerStats, Deadlines, ImageInfo, MountStrategy, PullProgress, PullRequest},
     error::{Error, ErrorKind, Result},
     exec::{
         DEFAULT_OUTPUT_LIMIT_BYTES, ExecEvent, ExecOutput, ExecRequest, ExecResult, MemorySource,
@@ -89,7 +89,7 @@ pub use crate::{
     },
     session::{
         CloseReport, Exec, Expiry, Files, GcOptions, GcReport, ListSessions, LogEvents, Logs,
-        OnConflict, OpenSession, Opened, Process, Session, SessionInfo, Spawn, WriteOptions,
+        OnConflict, OpenSession, Opened, Process, Session, SessionInfo, Spawn, StatsStream, WriteOptions,
     },
 };
 

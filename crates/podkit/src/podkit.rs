@@ -9,16 +9,16 @@ use crate::{
         BackendRef,
         connect::{ConnectOptions, connect},
     },
-    config::SessionSpec,
+    config::{LimitChange, SessionSpec},
     container::{
-        Capabilities, ContainerManager, Deadlines, MountStrategy, PullObserver, PullProgress,
+        Capabilities, ContainerManager, ContainerStats, Deadlines, MountStrategy, PullObserver, PullProgress,
         WorkspaceMounts,
     },
     error::{Error, Result},
     id::{Prefix, SessionKey},
     session::{
         CloseReport, GcOptions, GcReport, ListSessions, OpenSession, Session, SessionInfo,
-        SessionManager,
+        SessionManager, StatsStream,
     },
 };
 
@@ -94,6 +94,55 @@ impl Podkit {
     /// The stop goes on when the future is dropped.
     pub async fn stop(&self, key: &SessionKey, grace: Duration) -> Result<()> {
         self.0.stop(key, grace).await
+    }
+
+    /// Freezes a session's container, which nothing is started for. See [`Session::pause`].
+    ///
+    /// # Errors
+    /// As [`Session::pause`].
+    ///
+    /// # Cancel safety
+    /// It goes on when the future is dropped.
+    pub async fn pause(&self, key: &SessionKey) -> Result<()> {
+        self.0.pause(key).await
+    }
+
+    /// Lets a paused container go on.
+    ///
+    /// # Errors
+    /// As [`Session::pause`].
+    ///
+    /// # Cancel safety
+    /// It goes on when the future is dropped.
+    pub async fn resume(&self, key: &SessionKey) -> Result<()> {
+        self.0.resume(key).await
+    }
+
+    /// Changes limits of a session's container. See [`Session::set_limits`].
+    ///
+    /// # Errors
+    /// As [`Session::set_limits`].
+    ///
+    /// # Cancel safety
+    /// It goes on when the future is dropped.
+    pub async fn set_limits(&self, key: &SessionKey, change: LimitChange) -> Result<()> {
+        self.0.set_limits(key, &change).await
+    }
+
+    /// What a session's container uses now. See [`Session::stats`].
+    ///
+    /// # Errors
+    /// As [`Session::stats`].
+    pub async fn stats(&self, key: &SessionKey) -> Result<ContainerStats> {
+        self.0.stats(key).await
+    }
+
+    /// What a session's container uses, now and then every `interval` (at least 10 ms).
+    ///
+    /// # Errors
+    /// As [`Session::watch_stats`].
+    pub fn watch_stats(&self, key: &SessionKey, interval: Duration) -> Result<StatsStream> {
+        self.0.watch_stats(key.clone(), interval)
     }
 
     /// Removes a session's container at once, and leaves its workspace. Idempotent.

@@ -6,8 +6,11 @@
 //! agent: the agent's, and `work` with the limits.
 
 mod find;
+mod usage;
 mod v1;
 mod v2;
+
+pub use usage::Usage;
 
 use std::{
     fs::{self, File},
@@ -149,6 +152,21 @@ impl Layout {
             Some(unified) => v2::limit(unified, &directory(key), spec),
             None => Ok(()),
         }
+    }
+
+    /// Sets other limits for a container that runs.
+    pub(crate) fn set_limits(&self, key: &str, spec: &ContainerSpec) -> Result<()> {
+        let (directory, used) = (directory(key), self.usage(key).memory_bytes);
+        if let (Some(limit), Some(used)) = (spec.memory_bytes, used)
+            && used > limit
+        {
+            return Err(Error::new(
+                ErrorKind::LimitExceeded,
+                format!("the container uses {used} bytes of memory, more than {limit}"),
+            ));
+        }
+        v1::limit(self, &directory, spec)?;
+        self.finish(key, spec)
     }
 
     /// Kills every process of a container at once: `false` when there is no group for that.

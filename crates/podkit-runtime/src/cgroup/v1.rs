@@ -37,29 +37,44 @@ pub(super) fn make(
         groups.work_tasks.push(tasks(&work)?.into());
     }
     if let Some(base) = &layout.memory {
-        let work = base.join(directory).join("work");
-        if let Some(bytes) = spec.memory_bytes {
-            write(&work.join("memory.limit_in_bytes"), text(bytes).as_bytes())?;
-            if let (Some(swap), true) = (spec.swap_bytes, layout.swap) {
-                let both = text(bytes.saturating_add(swap));
-                write(&work.join("memory.memsw.limit_in_bytes"), both.as_bytes())?;
-            }
-        }
-        let oom = work.join("memory.oom_control");
+        let oom = base.join(directory).join("work/memory.oom_control");
         let file = File::open(&oom).context(|| format!("open `{}`", oom.display()))?;
         groups.oom = Some(file.into());
     }
+    limit(layout, directory, spec)
+}
+
+/// Sets the limits; those of a container that runs may be set anew.
+pub(super) fn limit(layout: &Layout, directory: &str, spec: &ContainerSpec) -> Result<()> {
+    let work = |base: &Path| base.join(directory).join("work");
+    if let (Some(base), Some(bytes)) = (&layout.memory, spec.memory_bytes) {
+        limit_memory(&work(base), bytes, spec.swap_bytes.filter(|_| layout.swap))?;
+    }
     if let (Some(base), Some(millis)) = (&layout.cpu, spec.cpu_millis) {
-        let work = base.join(directory).join("work");
         let (quota, period) = cpu_quota(millis);
-        write(&work.join("cpu.cfs_period_us"), text(period).as_bytes())?;
-        write(&work.join("cpu.cfs_quota_us"), text(quota).as_bytes())?;
+        write(&work(base).join("cpu.cfs_period_us"), text(period).as_bytes())?;
+        write(&work(base).join("cpu.cfs_quota_us"), text(quota).as_bytes())?;
     }
     if let (Some(base), Some(max)) = (&layout.pids, spec.pids_max) {
-        let work = base.join(directory).join("work");
-        write(&work.join("pids.max"), text(max.into()).as_bytes())?;
+        write(&work(base).join("pids.max"), text(max.into()).as_bytes())?;
     }
     Ok(())
+}
+
+/// The limit with swap is never below the one without: which of them goes first depends on whether
+/// they rise or fall.
+fn limit_memory(work: &Path, bytes: u64, swap: Option<u64>) -> Result<()> {
+    let memory = || write(&work.join("memory.limit_in_bytes"), text(bytes).as_bytes());
+    let Some(swap) = swap else {
+        return memory();
+    };
+    let both = text(bytes.saturating_add(swap));
+    let both = || write(&work.join("memory.memsw.limit_in_bytes"), both.as_bytes());
+    if memory().is_ok() {
+        return both();
+    }
+    both()?;
+    memory()
 }
 
 fn tasks(group: &Path) -> Result<File> {

@@ -28,6 +28,7 @@ pub mod embedded;
 pub mod events;
 pub mod images;
 pub mod memory;
+pub mod stats;
 
 /// A shared backend.
 pub type BackendRef = Arc<dyn Backend>;
@@ -74,6 +75,14 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
 
     /// Thaws a paused container.
     async fn resume(&self, id: &ContainerId) -> Result<()>;
+
+    /// Changes the limits that are set here, of this life and those that follow; the others stay.
+    ///
+    /// `ContainerGone` while it is being removed; `LimitExceeded` when it uses more memory than that.
+    async fn set_limits(&self, id: &ContainerId, limits: Limits) -> Result<()>;
+
+    /// What a running container uses; `ContainerGone` when it does not run.
+    async fn stats(&self, id: &ContainerId) -> Result<stats::ContainerStats>;
 
     /// Kills the container and deletes it with its storage; succeeds if it is already gone.
     async fn remove(&self, id: &ContainerId) -> Result<()>;
@@ -174,6 +183,10 @@ pub struct Capabilities {
     pub pids_limit: bool,
     /// Whether containers can be paused.
     pub pause: bool,
+    /// Whether limits can be changed while a container runs.
+    pub live_limits: bool,
+    /// Whether the engine tells what a container uses.
+    pub stats: bool,
     /// Whether host directories can be bound.
     pub bind_mounts: bool,
     /// Whether bound directories can be written by the container.

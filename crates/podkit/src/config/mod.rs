@@ -3,6 +3,7 @@
 mod amount;
 mod device;
 mod image;
+mod limits;
 mod mount;
 mod port;
 
@@ -14,6 +15,7 @@ pub use self::{
     amount::{Bytes, Limit, parse_bytes, parse_duration},
     device::{Device, Gpus, Ulimit},
     image::{Image, PullPolicy},
+    limits::LimitChange,
     mount::{Mount, MountSource},
     port::{HostPort, Port, Protocol, PublishedPort},
 };

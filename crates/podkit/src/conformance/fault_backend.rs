@@ -12,7 +12,8 @@ use async_trait::async_trait;
 use crate::{
     ContainerId, Error, ErrorKind, Result,
     backend::{
-        AgentStream, Backend, BackendRef, Capabilities, ContainerInfo, ContainerSpec, SweepReport,
+        AgentStream, Backend, BackendRef, Capabilities, ContainerInfo, ContainerSpec, Limits, SweepReport,
+        stats::ContainerStats,
     },
 };
 
@@ -26,6 +27,8 @@ pub enum Method {
     Stop,
     Pause,
     Resume,
+    SetLimits,
+    Stats,
     Remove,
     Inspect,
     List,
@@ -43,6 +46,8 @@ impl Method {
         Self::Stop,
         Self::Pause,
         Self::Resume,
+        Self::SetLimits,
+        Self::Stats,
         Self::Remove,
         Self::Inspect,
         Self::List,
@@ -194,6 +199,15 @@ impl Backend for FaultBackend {
 
     async fn resume(&self, id: &ContainerId) -> Result<()> {
         self.pass(Method::Resume, self.inner.resume(id)).await
+    }
+
+    async fn set_limits(&self, id: &ContainerId, limits: Limits) -> Result<()> {
+        self.pass(Method::SetLimits, self.inner.set_limits(id, limits))
+            .await
+    }
+
+    async fn stats(&self, id: &ContainerId) -> Result<ContainerStats> {
+        self.pass(Method::Stats, self.inner.stats(id)).await
     }
 
     async fn remove(&self, id: &ContainerId) -> Result<()> {

@@ -39,6 +39,7 @@ mod lab;
 mod lifecycle;
 mod process_logs;
 mod processes;
+mod resources;
 mod sessions;
 mod sessions_shared;
 mod stage;
@@ -197,6 +198,7 @@ pub fn cases() -> impl Iterator<Item = &'static Case> {
         sessions_shared::CASES,
         processes::CASES,
         process_logs::CASES,
+        resources::CASES,
         terminals::CASES,
         isolation::CASES,
         faults::CASES,

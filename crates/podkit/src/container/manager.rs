@@ -200,40 +200,6 @@ impl ContainerManager {
         Ok(())
     }
 
-    /// Freezes every process of a running container.
-    ///
-    /// # Errors
-    /// `Unsupported` where the engine cannot, `NotFound`.
-    pub async fn pause(&self, id: &ContainerId) -> Result<()> {
-        let inner = &self.0;
-        let (deadline, once) = (inner.deadlines.start, || inner.backend.pause(id));
-        self.call(
-            "pause container",
-            Some(id),
-            deadline,
-            Repeat::Idempotent,
-            once,
-        )
-        .await
-    }
-
-    /// Thaws a paused container.
-    ///
-    /// # Errors
-    /// `Unsupported` where the engine cannot, `NotFound`.
-    pub async fn resume(&self, id: &ContainerId) -> Result<()> {
-        let inner = &self.0;
-        let (deadline, once) = (inner.deadlines.start, || inner.backend.resume(id));
-        self.call(
-            "resume container",
-            Some(id),
-            deadline,
-            Repeat::Idempotent,
-            once,
-        )
-        .await
-    }
-
     /// Kills a container and deletes it with its storage; succeeds when it is gone already.
     ///
     /// # Errors
@@ -290,17 +256,6 @@ impl ContainerManager {
         let inner = &self.0;
         let (deadline, once) = (inner.deadlines.list, || inner.backend.list(labels));
         self.call("list containers", None, deadline, Repeat::Idempotent, once)
-            .await
-    }
-
-    /// The last bytes that the container's own program wrote, at most `tail_bytes`.
-    ///
-    /// # Errors
-    /// `NotFound`, or whatever keeps the engine from reading them.
-    pub async fn logs(&self, id: &ContainerId, tail_bytes: u64) -> Result<Vec<u8>> {
-        let inner = &self.0;
-        let (deadline, once) = (inner.deadlines.logs, || inner.backend.logs(id, tail_bytes));
-        self.call("read the log", Some(id), deadline, Repeat::Idempotent, once)
             .await
     }
 

@@ -9,6 +9,7 @@ mod manager;
 mod mounts;
 mod paths;
 mod resolve;
+mod running;
 mod security;
 mod watch;
 mod workspace;
@@ -24,9 +25,10 @@ pub(crate) use self::{
     manager::jittered,
     mounts::prepare_mounts,
     paths::inside_workspace,
-    resolve::{auto_stop, cpu_millis, memory_bytes},
+    resolve::{auto_stop, change_limits, cpu_millis, memory_bytes},
 };
 pub use crate::backend::{
     BackendRef, Capabilities, ContainerInfo, ContainerState, StopCause, SweepReport,
     images::{ImageInfo, PullProgress, PullRequest},
+    stats::ContainerStats,
 };

@@ -15,6 +15,7 @@ mod manager;
 mod open;
 mod opening;
 mod process;
+mod resources;
 mod scoped;
 mod slot;
 mod spec;
@@ -33,4 +34,5 @@ pub use self::{
     logs::{LogEvents, Logs},
     open::{OnConflict, OpenSession, Opened},
     process::{Process, Spawn},
+    resources::StatsStream,
 };

@@ -14,8 +14,8 @@ use async_trait::async_trait;
 use podkit::{
     ContainerId, Error, ErrorKind, Podkit, PodkitBuilder, Result,
     backend::{
-        AgentStream, Backend, BackendRef, Capabilities, ContainerInfo, ContainerSpec, SweepReport,
-        memory::MemoryBackend,
+        AgentStream, Backend, BackendRef, Capabilities, ContainerInfo, ContainerSpec, Limits, SweepReport,
+        memory::MemoryBackend, stats::ContainerStats,
     },
 };
 
@@ -158,6 +158,16 @@ impl Backend for Engine {
     async fn resume(&self, id: &ContainerId) -> Result<()> {
         self.enter("resume")?;
         self.inner.resume(id).await
+    }
+
+    async fn set_limits(&self, id: &ContainerId, limits: Limits) -> Result<()> {
+        self.enter("set_limits")?;
+        self.inner.set_limits(id, limits).await
+    }
+
+    async fn stats(&self, id: &ContainerId) -> Result<ContainerStats> {
+        self.enter("stats")?;
+        self.inner.stats(id).await
     }
 
     async fn remove(&self, id: &ContainerId) -> Result<()> {

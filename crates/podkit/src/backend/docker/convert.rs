@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Microseconds of a period of processor time.
-const CPU_PERIOD_US: i64 = 100_000;
+pub(super) const CPU_PERIOD_US: i64 = 100_000;
 
 /// What the agent needs beside the capabilities of commands: to become other users, to kill what
 /// is theirs, and to give up what commands do not have.

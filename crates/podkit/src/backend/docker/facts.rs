@@ -160,6 +160,9 @@ impl Facts {
             cpu_limit: self.cpu_limit,
             pids_limit: self.pids_limit,
             pause: !self.rootless || self.cgroup_v2,
+            // Podman's service knows it from 4.6 on, by another call than Docker's.
+            live_limits: self.flavor == Flavor::Docker,
+            stats: !self.rootless || self.cgroup_v2,
             bind_mounts: true,
             writable_binds: true,
             volumes: true,

@@ -8,7 +8,7 @@ use std::{
     fmt,
     path::PathBuf,
     sync::atomic::{AtomicU8, Ordering},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use async_trait::async_trait;
@@ -17,7 +17,7 @@ use bollard::{
     container::LogOutput,
     query_parameters::{
         ListContainersOptionsBuilder, LogsOptionsBuilder, RemoveContainerOptionsBuilder,
-        StopContainerOptionsBuilder, WaitContainerOptionsBuilder,
+        StatsOptionsBuilder, StopContainerOptionsBuilder, WaitContainerOptionsBuilder,
     },
 };
 use futures::{StreamExt, TryStreamExt, stream};
@@ -32,8 +32,8 @@ use self::{
     link::Links,
 };
 use super::{
-    AgentStream, Backend, Capabilities, ContainerInfo, ContainerSpec, SweepReport, events::Events,
-    images::Images,
+    AgentStream, Backend, Capabilities, ContainerInfo, ContainerSpec, Limits, SweepReport,
+    events::Events, images::Images, stats::ContainerStats,
 };
 use crate::{
     container::jittered,
@@ -57,6 +57,7 @@ mod networks;
 mod open;
 mod reach;
 mod reference;
+mod resources;
 mod ssh;
 
 /// How long what a look-up said of a container is good for connecting to its agent.
@@ -346,6 +347,40 @@ impl Backend for DockerBackend {
             Ok(()) => Ok(()),
             Err(error) if failure::says(&error, &["is not paused"]) => Ok(()),
             Err(error) => Err(self.failed(error)),
+        }
+    }
+
+    async fn set_limits(&self, id: &ContainerId, limits: Limits) -> Result<()> {
+        if self.facts.flavor == Flavor::Podman {
+            return Err(Error::unsupported(
+                "limits of a Podman container are set when it is made",
+            ));
+        }
+        let change = resources::change(limits, &self.look(id).await?);
+        match self.docker.update_container(id.as_str(), change).await {
+            Ok(()) => Ok(()),
+            Err(error) if failure::says(&error, &["unable to set memory limit", "resource busy"]) => Err(Error::new(
+                ErrorKind::LimitExceeded,
+                "the container uses more memory than that",
+            )),
+            Err(error) => Err(self.failed(error)),
+        }
+    }
+
+    async fn stats(&self, id: &ContainerId) -> Result<ContainerStats> {
+        let options = StatsOptionsBuilder::new()
+            .stream(false)
+            .one_shot(true)
+            .build();
+        let at = SystemTime::now();
+        let answer = self.docker.stats(id.as_str(), Some(options)).next().await;
+        match answer {
+            Some(Ok(answer)) => resources::stats(at, &answer),
+            Some(Err(error)) => Err(self.failed(error)),
+            None => Err(Error::new(
+                ErrorKind::ContainerGone,
+                "the container does not run",
+            )),
         }
     }
 

@@ -1,9 +1,12 @@
 //! Between the library's words and the runtime's. Pure functions.
 
+use std::time::{Duration, SystemTime};
+
 use podkit_runtime as runtime;
 
 use super::super::{
-    Capabilities, ContainerInfo, ContainerSpec, ContainerState, MainCommand, StopCause, TreeKill,
+    Capabilities, ContainerInfo, ContainerSpec, ContainerState, Limits, MainCommand, StopCause,
+    TreeKill, stats::ContainerStats,
 };
 use crate::{
     config::{Image, Isolation, Mount, MountSource, Network},
@@ -25,6 +28,8 @@ pub(super) fn capabilities(facts: &runtime::Facts) -> Capabilities {
         cpu_limit: facts.cpu_limit,
         pids_limit: facts.pids_limit,
         pause: facts.pause,
+        live_limits: facts.memory_limit || facts.cpu_limit || facts.pids_limit,
+        stats: facts.cgroups != runtime::Cgroups::None,
         bind_mounts: true,
         writable_binds: facts.idmapped_binds || facts.isolation == runtime::Isolation::CallerUid,
         volumes: false,
@@ -91,6 +96,28 @@ pub(super) fn spec(spec: &ContainerSpec) -> Result<runtime::ContainerSpec> {
     order.auto_stop = spec.auto_stop;
     order.max_lifetime = spec.max_lifetime;
     Ok(order)
+}
+
+/// A change of limits in the runtime's words.
+pub(super) fn limits(limits: Limits) -> runtime::LimitChange {
+    let mut change = runtime::LimitChange::default();
+    change.memory_bytes = limits.memory_bytes;
+    change.swap_bytes = limits.swap_bytes;
+    change.cpu_millis = limits.cpu_millis;
+    change.pids_max = limits.pids_max;
+    change
+}
+
+/// What a container uses in the library's words.
+pub(super) fn stats(at: SystemTime, usage: runtime::Usage) -> ContainerStats {
+    ContainerStats {
+        cpu_time: usage.cpu_us.map(Duration::from_micros),
+        memory_bytes: usage.memory_bytes,
+        memory_limit_bytes: usage.memory_limit_bytes,
+        pids: usage.pids,
+        pids_limit: usage.pids_limit.map(u64::from),
+        ..ContainerStats::new(at)
+    }
 }
 
 fn unsupported(what: &str) -> Error {

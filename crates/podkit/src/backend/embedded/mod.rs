@@ -5,15 +5,20 @@
 //! two small files and make one non-blocking call; they are made in place, since handing them over
 //! would take longer than they do.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use async_trait::async_trait;
 use podkit_runtime::{ErrorKind as RuntimeErrorKind, Facts, Runtime, RuntimeOptions};
 use tokio::{net::UnixStream, task::spawn_blocking};
 
 use super::{
-    AgentStream, Backend, BackendRef, Capabilities, ContainerInfo, ContainerSpec, SweepReport,
-    connect::ConnectOptions, images::Images,
+    AgentStream, Backend, BackendRef, Capabilities, ContainerInfo, ContainerSpec, Limits, SweepReport,
+    connect::ConnectOptions, images::Images, stats::ContainerStats,
 };
 use crate::{
     error::{Error, ErrorKind, Result},
@@ -80,6 +85,15 @@ async fn off_thread<T: Send + 'static>(
     })
 }
 
+/// What needs a running container, and found none.
+fn gone(error: &podkit_runtime::Error) -> Error {
+    if error.kind() == RuntimeErrorKind::NotFound {
+        Error::new(ErrorKind::ContainerGone, error.message())
+    } else {
+        convert::error(error)
+    }
+}
+
 #[async_trait]
 impl Backend for EmbeddedBackend {
     fn name(&self) -> &'static str {
@@ -131,6 +145,23 @@ impl Backend for EmbeddedBackend {
         self.run(move |runtime| runtime.resume(&name)).await
     }
 
+    async fn set_limits(&self, id: &ContainerId, limits: Limits) -> Result<()> {
+        let (name, change) = (id.to_string(), convert::limits(limits));
+        self.run(move |runtime| runtime.set_limits(&name, change))
+            .await
+    }
+
+    async fn stats(&self, id: &ContainerId) -> Result<ContainerStats> {
+        if !self.capabilities.stats {
+            return Err(Error::unsupported(
+                "what a container uses is not counted here: there is no control group",
+            ));
+        }
+        let at = SystemTime::now();
+        let usage = self.runtime.usage(id.as_str()).map_err(|error| gone(&error))?;
+        Ok(convert::stats(at, usage))
+    }
+
     async fn remove(&self, id: &ContainerId) -> Result<()> {
         let name = id.to_string();
         self.run(move |runtime| runtime.remove(&name)).await
@@ -148,13 +179,10 @@ impl Backend for EmbeddedBackend {
     }
 
     async fn connect(&self, id: &ContainerId) -> Result<AgentStream> {
-        let stream = self.runtime.connect(id.as_str()).map_err(|error| {
-            if error.kind() == RuntimeErrorKind::NotFound {
-                Error::new(ErrorKind::ContainerGone, error.message())
-            } else {
-                convert::error(&error)
-            }
-        })?;
+        let stream = self
+            .runtime
+            .connect(id.as_str())
+            .map_err(|error| gone(&error))?;
         let stream = stream
             .set_nonblocking(true)
             .and_then(|()| UnixStream::from_std(stream));

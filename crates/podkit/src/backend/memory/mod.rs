@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use self::engine::{Container, Containers};
 use super::{
     AgentStream, Backend, BackendRef, Capabilities, ContainerInfo, ContainerSpec, ContainerState,
-    MainCommand, SweepReport, TreeKill,
+    Limits, MainCommand, SweepReport, TreeKill, stats::ContainerStats,
 };
 use crate::{
     config::{Image, Network},
@@ -139,6 +139,8 @@ impl Backend for MemoryBackend {
             cpu_limit: false,
             pids_limit: false,
             pause: true,
+            live_limits: false,
+            stats: false,
             bind_mounts: false,
             writable_binds: false,
             volumes: false,
@@ -207,6 +209,14 @@ impl Backend for MemoryBackend {
 
     async fn resume(&self, id: &ContainerId) -> Result<()> {
         self.set_frozen(id, false)
+    }
+
+    async fn set_limits(&self, _: &ContainerId, _: Limits) -> Result<()> {
+        Err(Error::unsupported("the memory engine limits nothing"))
+    }
+
+    async fn stats(&self, _: &ContainerId) -> Result<ContainerStats> {
+        Err(Error::unsupported("the memory engine counts nothing"))
     }
 
     async fn remove(&self, id: &ContainerId) -> Result<()> {

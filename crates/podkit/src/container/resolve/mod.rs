@@ -7,8 +7,11 @@ use std::{
     time::Duration,
 };
 
+mod change;
 mod engine;
 mod mounts;
+
+pub(crate) use change::change_limits;
 
 use super::{paths, security};
 use crate::{

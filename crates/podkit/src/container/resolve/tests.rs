@@ -15,6 +15,8 @@ fn able(all: bool) -> Capabilities {
         cpu_limit: all,
         pids_limit: all,
         pause: all,
+        live_limits: all,
+        stats: all,
         bind_mounts: all,
         writable_binds: all,
         volumes: all,

@@ -21,6 +21,16 @@ pub(super) fn now_us() -> u64 {
     seconds * 1_000_000 + nanoseconds / 1000
 }
 
+/// Who wakes so much too late was not let run: the container was paused.
+pub(super) const FROZEN_MS: u64 = 1000;
+
+/// Milliseconds since the machine started, without those in which it slept.
+pub(super) fn awake_ms() -> u64 {
+    let time = clock_gettime(ClockId::Monotonic);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    seconds * 1000 + u64::try_from(time.tv_nsec).unwrap_or(0) / 1_000_000
+}
+
 /// Milliseconds since 1970.
 pub(crate) fn unix_ms() -> u64 {
     let time = clock_gettime(ClockId::Realtime);
@@ -124,6 +134,16 @@ impl Agent {
             .chain(processes)
             .min()
             .map(|at| at.saturating_sub(now))
+    }
+
+    /// While it was paused nobody could be heard or use the container: the wait that it was paused in
+    /// does not count. Times that commands were given, and the container's lifetime, go on.
+    pub(super) fn was_frozen(&mut self, milliseconds: u64) {
+        let now = now_ms();
+        self.clocks.last_activity = (self.clocks.last_activity + milliseconds).min(now);
+        for connection in self.connections.values_mut() {
+            connection.pass_over(milliseconds, now);
+        }
     }
 
     /// Does what is due.

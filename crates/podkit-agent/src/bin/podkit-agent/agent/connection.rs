@@ -91,6 +91,12 @@ impl Connection {
         (self.spoke + PING_INTERVAL_MS).min(self.heard + DEAD_AFTER_MS)
     }
 
+    /// Leaves time out of account.
+    pub(super) fn pass_over(&mut self, milliseconds: u64, now: u64) {
+        self.heard = (self.heard + milliseconds).min(now);
+        self.spoke = (self.spoke + milliseconds).min(now);
+    }
+
     /// Sends what waits: `Err` when the client is gone.
     fn flush(&mut self) -> Result<(), ()> {
         while self.sent < self.output.len() {

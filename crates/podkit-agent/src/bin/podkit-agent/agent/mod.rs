@@ -180,7 +180,12 @@ impl Agent {
         self.start_main();
         self.start_dialling();
         loop {
-            let events = self.poll.wait(self.next_wake());
+            let (wake, before) = (self.next_wake(), clocks::awake_ms());
+            let events = self.poll.wait(wake);
+            let waited = clocks::awake_ms().saturating_sub(before);
+            if wake.is_some_and(|wake| waited >= wake.saturating_add(clocks::FROZEN_MS)) {
+                self.was_frozen(waited);
+            }
             for (source, ready) in events {
                 self.handle(source, ready);
             }
