@@ -9,6 +9,7 @@ use crate::{
     command_args::CommandArgs,
     image_args::ImageArgs,
     process_args::{AttachArgs, KillArgs, LogsArgs, PsArgs, ShellArgs, SpawnArgs, WaitArgs},
+    resource_args::{LimitArgs, PauseArgs, ResumeArgs, StatsArgs},
     spec::SpecArgs,
 };
 
@@ -126,6 +127,10 @@ pub(crate) enum Command {
     #[command(visible_alias = "list")]
     Ls(LsArgs),
     Inspect(InspectArgs),
+    Stats(StatsArgs),
+    Limit(LimitArgs),
+    Pause(PauseArgs),
+    Resume(ResumeArgs),
     Stop(StopArgs),
     Close(CloseArgs),
     Gc(GcArgs),

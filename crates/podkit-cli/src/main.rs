@@ -10,6 +10,7 @@ mod image_args;
 mod output;
 mod process_args;
 mod pump;
+mod resource_args;
 mod signals;
 mod spec;
 mod terminal;

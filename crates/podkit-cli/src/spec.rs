@@ -181,14 +181,14 @@ pub(crate) fn complaint(error: &podkit::Error) -> String {
     }
 }
 
-fn size(text: &str) -> Result<String, String> {
+pub(crate) fn size(text: &str) -> Result<String, String> {
     match parse_bytes(text) {
         Ok(_) => Ok(text.to_owned()),
         Err(error) => Err(complaint(&error)),
     }
 }
 
-fn cores(text: &str) -> Result<f64, String> {
+pub(crate) fn cores(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(cores) if cores.is_finite() && cores > 0.0 => Ok(cores),
         _ => Err("write a positive number, such as `0.5` or `2`".to_owned()),

@@ -13,6 +13,7 @@ mod ls;
 mod process;
 mod progress;
 mod pull_bars;
+mod resources;
 mod run;
 mod shell;
 mod stop;
@@ -68,6 +69,10 @@ async fn dispatch(context: &Context, command: Command) -> Result<Exit, Failure> 
         Command::Wait(args) => process::wait(context, args).await,
         Command::Ls(args) => ls::ls(context, args).await,
         Command::Inspect(args) => inspect::inspect(context, args).await,
+        Command::Stats(args) => resources::stats(context, args).await,
+        Command::Limit(args) => resources::limit(context, args).await,
+        Command::Pause(args) => resources::pause(context, args).await,
+        Command::Resume(args) => resources::resume(context, args).await,
         Command::Stop(args) => stop::stop(context, args).await,
         Command::Close(args) => close::close(context, args).await,
         Command::Gc(args) => gc::gc(context, args).await,

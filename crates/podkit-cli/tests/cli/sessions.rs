@@ -305,3 +305,26 @@ fn doctor_tries_and_reports() {
     assert_eq!(ran.code, 1);
     assert!(ran.text().contains("FAILED"), "{}", ran.text());
 }
+
+#[test]
+fn limits_rest_and_use_of_a_session_are_told_and_changed() {
+    let home = Home::new();
+    assert_eq!(home.run(&["limit", "s"]).code, 2);
+    assert_eq!(home.run(&["pause", "s"]).code, 125);
+    home.ok(&["exec", "-q", "s", "true"]);
+    home.ok(&["limit", "s", "--memory", "100m", "--pids", "77"]);
+    let stats = home.json(&["--json", "stats", "s", "--interval", "50ms"]);
+    assert_eq!(stats[0]["memory_limit_bytes"], 100 << 20);
+    assert_eq!(stats[0]["pids_limit"], 77);
+    assert!(stats[0]["cpus"].is_number(), "{stats}");
+    assert!(home.ok(&["stats"]).contains("100.0m"));
+    home.ok(&["pause", "s"]);
+    assert_eq!(home.json(&["inspect", "--json", "s"])["state"], "paused");
+    home.ok(&["resume", "s"]);
+    assert_eq!(home.json(&["inspect", "--json", "s"])["state"], "running");
+    home.ok(&["pause", "s"]);
+    assert_eq!(home.run(&["exec", "s", "echo", "hi"]).text(), "hi\n");
+    home.ok(&["stop", "s"]);
+    assert_eq!(home.run(&["stats", "s"]).code, 125);
+    assert_eq!(home.json(&["--json", "stats"]), serde_json::json!([]));
+}
