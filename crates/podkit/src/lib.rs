@@ -56,6 +56,7 @@ mod config;
 pub mod conformance;
 pub mod container;
 mod error;
+mod event;
 mod exec;
 mod id;
 mod podkit;
@@ -71,12 +72,19 @@ pub use crate::{
     },
     config::{
         Bytes, DEFAULT_AUTO_STOP, DEFAULT_CPU_MILLIS, DEFAULT_MEMORY_BYTES, DEFAULT_PIDS_MAX,
-        DEFAULT_SHM_BYTES, DEFAULT_USER, Device, Gpus, HostPort, Image, Isolation, Limit, LimitChange, Mount,
-        MountSource, Network, Port, Protocol, PublishedPort, PullPolicy, Security, SessionSpec,
-        Ulimit, WORKSPACE_PATH, Workspace, parse_bytes, parse_duration,
+        DEFAULT_SHM_BYTES, DEFAULT_USER, Device, Gpus, HostPort, Image, Isolation, Limit,
+        LimitChange, Mount, MountSource, Network, Port, Protocol, PublishedPort, PullPolicy,
+        Security, SessionSpec, Ulimit, WORKSPACE_PATH, Workspace, parse_bytes, parse_duration,
     },
-    container::{ContainerManager, ContainerStats, Deadlines, ImageInfo, MountStrategy, PullProgress, PullRequest},
+    container::{
+        ContainerManager, ContainerStats, Deadlines, ImageInfo, MountStrategy, PullProgress,
+        PullRequest,
+    },
     error::{Error, ErrorKind, Result},
+    event::{
+        AuditLog, CommandEnd, CommandInfo, Event, EventHandler, EventKind, EventStream, Illness,
+        ProcessRef, Reason, Symptom, rfc3339,
+    },
     exec::{
         DEFAULT_OUTPUT_LIMIT_BYTES, ExecEvent, ExecOutput, ExecRequest, ExecResult, MemorySource,
         Outcome, Stdin, TerminalSize, Usage,
@@ -88,8 +96,9 @@ pub use crate::{
         RestartPolicy, SpawnRequest,
     },
     session::{
-        CloseReport, Exec, Expiry, Files, GcOptions, GcReport, ListSessions, LogEvents, Logs,
-        OnConflict, OpenSession, Opened, Process, Session, SessionInfo, Spawn, StatsStream, WriteOptions,
+        CloseReport, Exec, Expiry, Files, GcOptions, GcReport, HealthOptions, ListSessions,
+        LogEvents, Logs, OnConflict, OpenSession, Opened, Process, Session, SessionInfo, Spawn,
+        StatsStream, WriteOptions,
     },
 };
 

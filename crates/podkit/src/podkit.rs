@@ -11,14 +11,15 @@ use crate::{
     },
     config::{LimitChange, SessionSpec},
     container::{
-        Capabilities, ContainerManager, ContainerStats, Deadlines, MountStrategy, PullObserver, PullProgress,
-        WorkspaceMounts,
+        Capabilities, ContainerManager, ContainerStats, Deadlines, MountStrategy, PullObserver,
+        PullProgress, WorkspaceMounts,
     },
     error::{Error, Result},
+    event::{AuditLog, EventBus, EventHandler, EventStream},
     id::{Prefix, SessionKey},
     session::{
-        CloseReport, GcOptions, GcReport, ListSessions, OpenSession, Session, SessionInfo,
-        SessionManager, StatsStream,
+        CloseReport, GcOptions, GcReport, HealthOptions, ListSessions, OpenSession, Session,
+        SessionInfo, SessionManager, StatsStream,
     },
 };
 
@@ -194,6 +195,30 @@ impl Podkit {
         self.0.scoped(spec.into(), body).await
     }
 
+    /// What happens to sessions from now on, as far as this `Podkit` and its clones do it or see it.
+    ///
+    /// # Examples
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> podkit::Result<()> {
+    /// use podkit::{EventKind, Opened, Podkit};
+    ///
+    /// let podkit = Podkit::connect("memory").await?;
+    /// let mut events = podkit.events();
+    /// podkit.session("bob", "123").await?;
+    /// while let Some(event) = events.next().await {
+    ///     if event.kind == EventKind::SessionOpened(Opened::Created) {
+    ///         break;
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn events(&self) -> EventStream {
+        self.0.events().subscribe()
+    }
+
     /// Name of the engine, such as `embedded`.
     #[must_use]
     pub fn backend_name(&self) -> &'static str {
@@ -272,6 +297,18 @@ pub struct PodkitBuilder {
     strategy: Option<Arc<dyn MountStrategy>>,
     deadlines: Deadlines,
     observer: Option<PullObserver>,
+    handlers: Handlers,
+    audit: Option<AuditLog>,
+    health: Option<HealthOptions>,
+}
+
+#[derive(Default)]
+struct Handlers(Vec<Arc<dyn EventHandler>>);
+
+impl fmt::Debug for Handlers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} handlers", self.0.len())
+    }
 }
 
 impl PodkitBuilder {
@@ -324,6 +361,25 @@ impl PodkitBuilder {
         self
     }
 
+    /// Has `handler` told what happens, and asked what is made; several are, in their order.
+    pub fn event_handler(mut self, handler: impl EventHandler) -> Self {
+        self.handlers.0.push(Arc::new(handler));
+        self
+    }
+
+    /// Has each command written down with how it ended.
+    pub fn audit(mut self, log: AuditLog) -> Self {
+        self.audit = Some(log);
+        self
+    }
+
+    /// Has sessions watched over: what is not well is recovered, what is not used expires. Until the
+    /// `Podkit`, its clones and its sessions are gone, or it is shut down.
+    pub fn health(mut self, options: HealthOptions) -> Self {
+        self.health = Some(options);
+        self
+    }
+
     /// Connects.
     ///
     /// # Errors
@@ -349,10 +405,14 @@ impl PodkitBuilder {
             self.prefix,
             defaults.clone(),
             strategy,
+            EventBus::new(self.handlers.0, self.audit)?,
         );
         manager.containers().check(&defaults)?;
         if let Some(observer) = self.observer {
             manager.containers().observe_pulls(observer);
+        }
+        if let Some(options) = self.health {
+            manager.watch_health(options)?;
         }
         Ok(Podkit(manager))
     }

@@ -71,10 +71,7 @@ async fn look(podkit: &Podkit, named: &[SessionKey], first: bool) -> Result<Look
 }
 
 fn is_gone(error: &Error) -> bool {
-    matches!(
-        error.kind(),
-        ErrorKind::NotFound | ErrorKind::ContainerGone
-    )
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ContainerGone)
 }
 
 fn show(context: &Context, before: &Looks, now: &Looks) -> StdResult<(), Failure> {
@@ -161,10 +158,7 @@ pub(super) async fn pause(context: &Context, args: PauseArgs) -> StdResult<Exit,
 }
 
 /// Lets a session go on.
-pub(super) async fn resume(
-    context: &Context,
-    args: ResumeArgs,
-) -> StdResult<Exit, Failure> {
+pub(super) async fn resume(context: &Context, args: ResumeArgs) -> StdResult<Exit, Failure> {
     let key = context.key(&args.session)?;
     context.podkit().await?.resume(&key).await?;
     done(context, &key)

@@ -52,7 +52,10 @@ pub(super) fn limit(layout: &Layout, directory: &str, spec: &ContainerSpec) -> R
     }
     if let (Some(base), Some(millis)) = (&layout.cpu, spec.cpu_millis) {
         let (quota, period) = cpu_quota(millis);
-        write(&work(base).join("cpu.cfs_period_us"), text(period).as_bytes())?;
+        write(
+            &work(base).join("cpu.cfs_period_us"),
+            text(period).as_bytes(),
+        )?;
         write(&work(base).join("cpu.cfs_quota_us"), text(quota).as_bytes())?;
     }
     if let (Some(base), Some(max)) = (&layout.pids, spec.pids_max) {

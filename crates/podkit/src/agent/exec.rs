@@ -49,12 +49,28 @@ pub struct ExecHandle {
     over: bool,
     cancel: bool,
     judge: Option<Judge>,
+    /// Hears of the end.
+    ending: Ending,
     /// The connection broke, and the judge is at work; the error is told unless it finds an end.
     judging: Option<(Lock<BoxFuture<'static, bool>>, Error)>,
 }
 
 /// Finds out whether a container to which the connection broke has ended.
 pub(crate) type Judge = Box<dyn FnOnce() -> BoxFuture<'static, bool> + Send + Sync>;
+
+/// Is told how a command ended; nothing when its handle went before that.
+pub(crate) type OnEnd =
+    Box<dyn FnOnce(Option<std::result::Result<&ExecResult, &Error>>) + Send + Sync>;
+
+struct Ending(Option<OnEnd>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        if let Some(tell) = self.0.take() {
+            tell(None);
+        }
+    }
+}
 
 impl ExecHandle {
     pub(super) fn new(client: AgentClient, stream: Arc<Stream>, pid: u32, wants: Wants) -> Self {
@@ -71,6 +87,7 @@ impl ExecHandle {
             over: false,
             cancel: !wants.detached,
             judge: None,
+            ending: Ending(None),
             judging: None,
         }
     }
@@ -103,7 +120,25 @@ impl ExecHandle {
     /// # Cancel safety
     /// Nothing is lost when the future is dropped.
     pub async fn next(&mut self) -> Option<Result<ExecEvent>> {
-        poll_fn(|context| self.poll_event(context)).await
+        poll_fn(|context| self.poll_told(context)).await
+    }
+
+    /// Says who hears of the end.
+    pub(crate) fn on_end(&mut self, tell: OnEnd) {
+        self.ending = Ending(Some(tell));
+    }
+
+    fn poll_told(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<ExecEvent>>> {
+        let polled = self.poll_event(context);
+        let end = match &polled {
+            Poll::Ready(Some(Ok(ExecEvent::Exited(result)))) => Ok(result),
+            Poll::Ready(Some(Err(error))) => Err(error),
+            _ => return polled,
+        };
+        if let Some(tell) = self.ending.0.take() {
+            tell(Some(end));
+        }
+        polled
     }
 
     fn poll_event(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<ExecEvent>>> {
@@ -358,7 +393,7 @@ impl FuturesStream for ExecHandle {
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<ExecEvent>>> {
-        self.get_mut().poll_event(context)
+        self.get_mut().poll_told(context)
     }
 }
 

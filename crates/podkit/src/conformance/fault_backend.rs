@@ -12,8 +12,8 @@ use async_trait::async_trait;
 use crate::{
     ContainerId, Error, ErrorKind, Result,
     backend::{
-        AgentStream, Backend, BackendRef, Capabilities, ContainerInfo, ContainerSpec, Limits, SweepReport,
-        stats::ContainerStats,
+        AgentStream, Backend, BackendRef, Capabilities, ContainerInfo, ContainerSpec, Limits,
+        SweepReport, stats::ContainerStats,
     },
 };
 

@@ -58,6 +58,14 @@ impl Lab {
         podkit_on(&self.0.target, &self.0.prefix).await
     }
 
+    /// A podkit of the same prefix, to be put together further.
+    pub(super) fn builder(&self) -> crate::PodkitBuilder {
+        Podkit::builder()
+            .engine(self.backend())
+            .prefix(self.0.prefix.clone())
+            .default_spec(self.0.target.default_spec())
+    }
+
     /// A podkit of the same prefix, on a backend around the target's, with its own deadlines.
     pub(super) async fn podkit_with(&self, backend: BackendRef, deadlines: Deadlines) -> Podkit {
         Podkit::builder()

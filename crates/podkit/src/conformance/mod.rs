@@ -26,6 +26,7 @@
 )]
 
 mod attacks;
+mod events;
 mod exec;
 mod exec_end;
 mod exec_stream;
@@ -33,6 +34,7 @@ mod fault_backend;
 mod faults;
 mod files;
 mod files_bounds;
+mod health;
 mod input;
 mod isolation;
 mod lab;
@@ -199,6 +201,8 @@ pub fn cases() -> impl Iterator<Item = &'static Case> {
         processes::CASES,
         process_logs::CASES,
         resources::CASES,
+        events::CASES,
+        health::CASES,
         terminals::CASES,
         isolation::CASES,
         faults::CASES,

@@ -70,7 +70,10 @@ async fn what_does_not_run_has_no_stats_and_no_rest(lab: Lab) {
     let podkit = lab.podkit();
     let change = LimitChange::new().pids_max(300);
     let capabilities = podkit.capabilities();
-    for result in [podkit.pause(&key("a")).await, podkit.resume(&key("a")).await] {
+    for result in [
+        podkit.pause(&key("a")).await,
+        podkit.resume(&key("a")).await,
+    ] {
         assert_kind(result, ErrorKind::NotFound, "no session");
     }
     assert_kind(podkit.stats(&key("a")).await, ErrorKind::NotFound, "stats");

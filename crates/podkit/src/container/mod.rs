@@ -27,8 +27,9 @@ pub(crate) use self::{
     paths::inside_workspace,
     resolve::{auto_stop, change_limits, cpu_millis, memory_bytes},
 };
+pub(crate) use crate::backend::events::{ContainerEventKind, Watched};
 pub use crate::backend::{
-    BackendRef, Capabilities, ContainerInfo, ContainerState, StopCause, SweepReport,
+    BackendRef, Capabilities, ContainerInfo, ContainerSpec, ContainerState, StopCause, SweepReport,
     images::{ImageInfo, PullProgress, PullRequest},
     stats::ContainerStats,
 };

@@ -8,6 +8,7 @@ use super::{labels, manager::SessionManager, slot::Slot};
 use crate::{
     container::{ContainerInfo, ContainerState},
     error::{Error, ErrorKind, Result},
+    event::EventKind,
     id::SessionKey,
 };
 
@@ -62,8 +63,12 @@ impl SessionManager {
             return Ok(report);
         }
         report.existed = true;
-        match self.remove_ours(&info).await {
-            Ok(()) => info!("session closed"),
+        self.tell(slot, EventKind::SessionClosing);
+        match self.remove_ours(slot, &info).await {
+            Ok(()) => {
+                info!("session closed");
+                self.tell(slot, EventKind::SessionClosed);
+            }
             Err(error) => report.failed.push(error),
         }
         Ok(report)
@@ -71,9 +76,9 @@ impl SessionManager {
 
     /// Removes a container. Its commands, of whatever client, end with `SessionClosed` first, when
     /// the agent is there to say so.
-    pub(super) async fn remove_ours(&self, info: &ContainerInfo) -> Result<()> {
+    pub(super) async fn remove_ours(&self, slot: &Slot, info: &ContainerInfo) -> Result<()> {
         self.tell_agent(info, Duration::ZERO).await;
-        self.containers().remove(&info.id).await
+        self.remove_container(slot, &info.id).await
     }
 
     /// Has the agent end a container that runs, as far as it answers: it keeps the time better than
@@ -104,7 +109,7 @@ impl SessionManager {
             let info = manager.inspect_ours(&slot.key, &slot.name).await?;
             slot.stopped();
             manager.tell_agent(&info, grace).await;
-            match manager.containers().stop(&info.id, grace).await {
+            match manager.stop_container(&slot, grace).await {
                 Err(error) if error.kind() == ErrorKind::ContainerGone => Ok(()),
                 result => result,
             }

@@ -243,6 +243,25 @@ async fn begin(
     limit: Option<u64>,
 ) -> Result<(Arc<Live>, ExecHandle)> {
     request.check()?;
+    let (manager, slot) = (session.manager(), session.slot());
+    let begun = begin_on_live(session, request, limit).await;
+    match begun {
+        Ok((live, mut handle)) => {
+            manager.tell_of_command(slot, request, &mut handle);
+            Ok((live, handle))
+        }
+        Err(error) => {
+            manager.tell_of_refusal(slot, request, &error);
+            Err(error)
+        }
+    }
+}
+
+async fn begin_on_live(
+    session: &Session,
+    request: &ExecRequest,
+    limit: Option<u64>,
+) -> Result<(Arc<Live>, ExecHandle)> {
     let mut live = session.usable().await?;
     let mut reopened = 0;
     loop {
@@ -333,14 +352,13 @@ impl SessionManager {
         slot.unset_live(&live);
         let task = async move {
             let _gate = slot.gate.lock().await;
-            let containers = manager.containers();
             warn!(
                 container.id = live.container.as_str(),
                 "restarting: processes resist kill"
             );
             let restarted = async {
-                containers.stop(&live.container, Duration::ZERO).await?;
-                containers.start(&live.container).await
+                manager.stop_container(&slot, Duration::ZERO).await?;
+                manager.start_container(&slot).await
             };
             match restarted.await {
                 // Removed meanwhile, with the processes.

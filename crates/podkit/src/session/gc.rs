@@ -1,15 +1,19 @@
 //! Removing what has expired and what crashed callers left.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use futures::{StreamExt, stream};
 use tracing::{Instrument, info, info_span};
 
-use super::{labels, manager::SessionManager};
+use super::{labels, manager::SessionManager, slot::Slot};
 use crate::{
     config::Limit,
     container::{ContainerInfo, ContainerState, SweepReport},
     error::{Error, ErrorKind, Result},
+    event::EventKind,
     id::SessionKey,
 };
 
@@ -70,9 +74,20 @@ pub struct GcReport {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Verdict {
     Keep,
-    Remove,
+    /// It was made and never started.
+    Unfinished,
+    /// Its own time is over.
+    Expired,
+    /// Nobody used it for so long.
+    Orphaned(Duration),
     /// It went away by itself.
     Gone,
+}
+
+impl Verdict {
+    const fn removes(self) -> bool {
+        matches!(self, Self::Unfinished | Self::Expired | Self::Orphaned(_))
+    }
 }
 
 impl SessionManager {
@@ -83,6 +98,29 @@ impl SessionManager {
         let task = self.tasks().run(task.instrument(span));
         task.await
             .map_err(|error| error.with_operation("collect garbage"))
+    }
+
+    /// As [`gc`](Self::gc), within a task of the manager's own.
+    pub(super) async fn collect_here(&self, options: GcOptions) -> Result<GcReport> {
+        self.clone().collect(options).await
+    }
+
+    /// Removes a session whose `idle_timeout` is over; it is looked at again before.
+    pub(super) async fn expire(&self, slot: &Slot) -> Result<()> {
+        if let Some(info) = self.containers().find(&slot.name).await? {
+            self.collect_one(&slot.key, &info, GcOptions::new()).await?;
+        }
+        Ok(())
+    }
+
+    /// All sessions of the prefix.
+    pub(super) async fn prefix_slots(&self) -> Result<Vec<Arc<Slot>>> {
+        let filter = labels::filter(self.prefix());
+        let found = self.containers().list(&filter).await?;
+        let keys = found
+            .iter()
+            .filter_map(|info| labels::owner(self.prefix(), info));
+        keys.map(|key| self.slot(&key)).collect()
     }
 
     async fn collect(self, options: GcOptions) -> Result<GcReport> {
@@ -105,9 +143,9 @@ impl SessionManager {
         let mut report = GcReport::default();
         while let Some((key, verdict)) = looks.next().await {
             match verdict {
-                Ok(Verdict::Remove) => report.removed.push(key),
-                Ok(Verdict::Keep) => report.kept += 1,
+                Ok(verdict) if verdict.removes() => report.removed.push(key),
                 Ok(Verdict::Gone) => {}
+                Ok(_) => report.kept += 1,
                 Err(error) => {
                     report.kept += 1;
                     report.failed.push(error);
@@ -137,7 +175,7 @@ impl SessionManager {
         options: GcOptions,
     ) -> Result<Verdict> {
         let verdict = self.judge(listed, options).await?;
-        if verdict != Verdict::Remove || options.dry_run {
+        if !verdict.removes() || options.dry_run {
             return Ok(verdict);
         }
         let slot = self.slot(key)?;
@@ -151,9 +189,16 @@ impl SessionManager {
             return Ok(Verdict::Gone);
         }
         let verdict = self.judge(&info, options).await?;
-        if verdict == Verdict::Remove {
+        match verdict {
+            Verdict::Expired => self.tell(&slot, EventKind::SessionExpired),
+            Verdict::Orphaned(idle) => self.tell(&slot, EventKind::OrphanRemoved(idle)),
+            _ => {}
+        }
+        if verdict.removes() {
             slot.stopped();
-            self.remove_ours(&info).await?;
+            // Nobody makes it again but who uses it.
+            slot.set_resting(true);
+            self.remove_ours(&slot, &info).await?;
         }
         Ok(verdict)
     }
@@ -165,7 +210,11 @@ impl SessionManager {
         }
         if info.state == ContainerState::Created {
             let old = since(info.created_at) >= SPARED;
-            return Ok(if old { Verdict::Remove } else { Verdict::Keep });
+            return Ok(if old {
+                Verdict::Unfinished
+            } else {
+                Verdict::Keep
+            });
         }
         let own = labels::config(info)
             .and_then(|spec| spec.idle_timeout)
@@ -180,10 +229,10 @@ impl SessionManager {
             }
             Err(error) => return Err(error),
         };
-        Ok(if idle.is_some_and(|idle| idle >= limit) {
-            Verdict::Remove
-        } else {
-            Verdict::Keep
+        Ok(match idle {
+            Some(idle) if own.is_some_and(|own| idle >= own) => Verdict::Expired,
+            Some(idle) if idle >= limit => Verdict::Orphaned(idle),
+            _ => Verdict::Keep,
         })
     }
 

@@ -8,7 +8,7 @@ use super::{
     files::Files,
     info::SessionInfo,
     manager::SessionManager,
-    open::{Effort, Opened},
+    open::{Asker, Effort, Opened},
     slot::{Live, Slot},
 };
 use crate::{
@@ -225,7 +225,9 @@ impl Session {
         }
         let shared = &self.0;
         let effort = most.min(shared.effort);
-        let reopen = shared.manager.reopen(&shared.slot, shared.closings, effort);
+        let reopen = shared
+            .manager
+            .reopen(&shared.slot, shared.closings, effort, Asker::User);
         let (live, opened) = Box::pin(reopen).await?;
         if opened != Opened::Reconnected {
             *shared.opened.lock() = (opened, live.config_lost);

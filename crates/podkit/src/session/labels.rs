@@ -6,6 +6,9 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use data_encoding::HEXLOWER;
+use sha2::{Digest, Sha256};
+
 use crate::{
     config::SessionSpec,
     container::ContainerInfo,
@@ -27,6 +30,9 @@ pub(super) const VERSION: &str = "podkit.version";
 /// The wish as JSON, without the values of the environment and of the caller's labels.
 pub(super) const CONFIG: &str = "podkit.config";
 
+/// The wish, where a handler had another container made from it: what later wishes are compared with.
+pub(super) const WISH: &str = "podkit.wish";
+
 /// Most bytes of all labels, keys and values.
 const MAX_BYTES: usize = 32 * 1024;
 
@@ -38,15 +44,10 @@ const MAX_BYTES: usize = 32 * 1024;
 pub(super) fn write(
     prefix: &Prefix,
     key: &SessionKey,
-    spec: &SessionSpec,
+    (wish, spec): (&SessionSpec, &SessionSpec),
     now: SystemTime,
 ) -> Result<BTreeMap<String, String>> {
-    let mut stored = spec.clone();
-    stored.labels.values_mut().for_each(String::clear);
-    stored.env.values_mut().for_each(String::clear);
-    let config = serde_json::to_string(&stored).map_err(|error| {
-        Error::invalid_input("the session's configuration cannot be stored").with_source(error)
-    })?;
+    let config = text(spec)?;
     let created = now
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default()
@@ -63,6 +64,13 @@ pub(super) fn write(
         ]
         .map(|(key, value)| (key.to_owned(), value.to_owned())),
     );
+    if wish != spec {
+        let mut wish = wish.clone();
+        for (name, value) in &mut wish.env {
+            *value = fingerprint(key, name, value);
+        }
+        labels.insert(WISH.to_owned(), json(&wish)?);
+    }
     let bytes: usize = labels
         .iter()
         .chain(&spec.labels)
@@ -76,6 +84,20 @@ pub(super) fn write(
         .with_hint("move long values into files, or into the environment"));
     }
     Ok(labels)
+}
+
+/// A spec without what is nobody else's business.
+fn text(spec: &SessionSpec) -> Result<String> {
+    let mut stored = spec.clone();
+    stored.labels.values_mut().for_each(String::clear);
+    stored.env.values_mut().for_each(String::clear);
+    json(&stored)
+}
+
+fn json(spec: &SessionSpec) -> Result<String> {
+    serde_json::to_string(spec).map_err(|error| {
+        Error::invalid_input("the session's configuration cannot be stored").with_source(error)
+    })
 }
 
 /// The labels that every session of a prefix has.
@@ -97,12 +119,7 @@ pub(super) fn owner(prefix: &Prefix, info: &ContainerInfo) -> Option<SessionKey>
 /// The wish that the container was made from, with the environment from the engine's own record.
 /// `None` when it does not parse: of another version, or tampered with.
 pub(super) fn config(info: &ContainerInfo) -> Option<SessionSpec> {
-    let text = info.labels.get(CONFIG)?;
-    // An array would parse as well: field by field.
-    if text.len() > MAX_BYTES || !text.starts_with('{') {
-        return None;
-    }
-    let mut spec: SessionSpec = serde_json::from_str(text).ok()?;
+    let mut spec = parse(info, CONFIG)?;
     for (name, value) in &mut spec.env {
         value.clone_from(info.env.get(name)?);
     }
@@ -111,6 +128,47 @@ pub(super) fn config(info: &ContainerInfo) -> Option<SessionSpec> {
         value.clone_from(info.labels.get(name)?);
     }
     Some(spec)
+}
+
+/// The wish that a handler changed before the container was made from it, to be compared with another
+/// one: variables have the values of that other one, where these are the same.
+pub(super) fn wish(
+    info: &ContainerInfo,
+    key: &SessionKey,
+    other: &SessionSpec,
+) -> Option<SessionSpec> {
+    let mut wish = parse(info, WISH)?;
+    for (name, value) in &mut wish.env {
+        let theirs = other.env.get(name);
+        if let Some(same) = theirs.filter(|theirs| fingerprint(key, name, theirs) == *value) {
+            value.clone_from(same);
+        }
+    }
+    for (name, value) in &mut wish.labels {
+        if let Some(theirs) = info.labels.get(name) {
+            value.clone_from(theirs);
+        }
+    }
+    Some(wish)
+}
+
+/// What a value is told apart by that nobody is to read.
+fn fingerprint(key: &SessionKey, name: &str, value: &str) -> String {
+    let mut hash = Sha256::new();
+    for part in [key.user().as_str(), key.session().as_str(), name, value] {
+        hash.update(part.len().to_le_bytes());
+        hash.update(part);
+    }
+    HEXLOWER.encode(hash.finalize().get(..16).unwrap_or_default())
+}
+
+fn parse(info: &ContainerInfo, label: &str) -> Option<SessionSpec> {
+    let text = info.labels.get(label)?;
+    // An array would parse as well: field by field.
+    if text.len() > MAX_BYTES || !text.starts_with('{') {
+        return None;
+    }
+    serde_json::from_str(text).ok()
 }
 
 #[cfg(test)]
@@ -156,7 +214,13 @@ mod tests {
             .label("team", "a")
             .mount(Mount::bind("/data", "/data").read_only())
             .auto_stop(Limit::After(Duration::from_millis(1500)));
-        let mut labels = write(&Prefix::default(), &key(), &spec, SystemTime::now()).unwrap();
+        let mut labels = write(
+            &Prefix::default(),
+            &key(),
+            (&spec, &spec),
+            SystemTime::now(),
+        )
+        .unwrap();
         assert!(labels.values().all(|value| !value.contains("hunter2")));
         labels.insert("team".to_owned(), "a".to_owned());
         let info = info(labels, &key());
@@ -168,13 +232,20 @@ mod tests {
     #[test]
     fn labels_over_32_kib_are_limit_exceeded() {
         let spec = SessionSpec::new().label("a", "x".repeat(40_000));
-        let error = write(&Prefix::default(), &key(), &spec, SystemTime::now()).unwrap_err();
+        let error = write(
+            &Prefix::default(),
+            &key(),
+            (&spec, &spec),
+            SystemTime::now(),
+        )
+        .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::LimitExceeded);
     }
 
     #[test]
     fn labels_that_are_hostile_are_lost_and_never_panic() {
-        let good = write(&Prefix::default(), &key(), &SessionSpec::new(), UNIX_EPOCH).unwrap();
+        let new = SessionSpec::new();
+        let good = write(&Prefix::default(), &key(), (&new, &new), UNIX_EPOCH).unwrap();
         let deep = "[".repeat(30_000);
         let hostile = [
             "",

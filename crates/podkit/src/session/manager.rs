@@ -1,6 +1,10 @@
 //! The sessions of one prefix on one engine.
 
-use std::{collections::HashMap, fmt, sync::Arc};
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Weak},
+};
 
 use super::{slot::Slot, tasks::Tasks};
 use crate::{
@@ -10,6 +14,7 @@ use crate::{
         BackendRef, ContainerManager, Deadlines, MountContext, MountStrategy, prepare_mounts,
     },
     error::{Error, ErrorKind, Result},
+    event::EventBus,
     id::{ContainerId, Prefix, SessionKey},
     sync::Lock,
 };
@@ -21,13 +26,14 @@ const SLOTS_BEFORE_PRUNING: usize = 64;
 #[derive(Clone)]
 pub(crate) struct SessionManager(Arc<Inner>);
 
-struct Inner {
+pub(super) struct Inner {
     containers: ContainerManager,
     prefix: Prefix,
     defaults: SessionSpec,
     strategy: Arc<dyn MountStrategy>,
     slots: Lock<HashMap<SessionKey, Arc<Slot>>>,
     tasks: Tasks,
+    events: EventBus,
 }
 
 impl SessionManager {
@@ -37,6 +43,7 @@ impl SessionManager {
         prefix: Prefix,
         defaults: SessionSpec,
         strategy: Arc<dyn MountStrategy>,
+        events: EventBus,
     ) -> Self {
         Self(Arc::new(Inner {
             containers: ContainerManager::with_deadlines(backend, deadlines),
@@ -45,7 +52,24 @@ impl SessionManager {
             strategy,
             slots: Lock::default(),
             tasks: Tasks::new(),
+            events,
         }))
+    }
+
+    /// For one who must not keep it.
+    pub(super) fn downgrade(&self) -> Weak<Inner> {
+        Arc::downgrade(&self.0)
+    }
+
+    pub(super) const fn from_inner(inner: Arc<Inner>) -> Self {
+        Self(inner)
+    }
+
+    /// The sessions that this process has opened and not closed.
+    pub(super) fn known_slots(&self) -> Vec<Arc<Slot>> {
+        let slots = self.0.slots.lock();
+        let known = slots.values().filter(|slot| slot.known().is_some());
+        known.cloned().collect()
     }
 
     pub(crate) fn containers(&self) -> &ContainerManager {
@@ -64,6 +88,10 @@ impl SessionManager {
         &*self.0.strategy
     }
 
+    pub(crate) fn events(&self) -> &EventBus {
+        &self.0.events
+    }
+
     pub(super) fn tasks(&self) -> &Tasks {
         &self.0.tasks
     }
@@ -71,6 +99,7 @@ impl SessionManager {
     /// Takes no more work and waits for what has begun. Containers stay as they are.
     pub(crate) async fn shutdown(&self) {
         self.0.tasks.shutdown().await;
+        self.0.events.flush().await;
         self.0.slots.lock().clear();
     }
 

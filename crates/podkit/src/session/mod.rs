@@ -3,11 +3,13 @@
 //! Invariant: no engine is known here, and nothing is remembered that the engine does not know:
 //! the state of this module can be lost at any time.
 
+mod actions;
 mod close;
 mod exec;
 mod files;
 mod gc;
 mod handle;
+mod health;
 mod info;
 mod labels;
 mod logs;
@@ -30,6 +32,7 @@ pub use self::{
     files::{Files, WriteOptions},
     gc::{GcOptions, GcReport},
     handle::Session,
+    health::HealthOptions,
     info::{Expiry, ListSessions, SessionInfo},
     logs::{LogEvents, Logs},
     open::{OnConflict, OpenSession, Opened},

@@ -12,7 +12,12 @@ use super::{
     opening::Opening,
     slot::{Live, Slot},
 };
-use crate::{config::SessionSpec, error::Result, id::SessionKey};
+use crate::{
+    config::SessionSpec,
+    error::Result,
+    event::{EventKind, Reason},
+    id::SessionKey,
+};
 
 /// What happens when the session's container was made with another configuration.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -118,6 +123,31 @@ pub(super) enum Effort {
     Create,
 }
 
+/// Who has a session opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asker {
+    /// One who uses it.
+    User,
+    /// Whoever watches over it.
+    Monitor,
+}
+
+impl Asker {
+    const fn opened(self, opened: Opened) -> EventKind {
+        match self {
+            Self::User => EventKind::SessionOpened(opened),
+            Self::Monitor => EventKind::Recovered(opened),
+        }
+    }
+
+    const fn failed(self, reason: Reason) -> EventKind {
+        match self {
+            Self::User => EventKind::SessionOpenFailed(reason),
+            Self::Monitor => EventKind::RecoveryFailed(reason),
+        }
+    }
+}
+
 impl OpenSession {
     pub(crate) fn new(manager: SessionManager, key: Result<SessionKey>) -> Self {
         Self::at(key.map(|key| Target::Here(manager, key)))
@@ -181,7 +211,7 @@ impl SessionManager {
     pub(super) async fn open(&self, key: &SessionKey, wish: Wish) -> Result<Session> {
         let slot = self.slot(key)?;
         let effort = wish.effort;
-        let (live, opened, closings) = self.open_slot(&slot, wish, None).await?;
+        let (live, opened, closings) = self.open_slot(&slot, wish, None, Asker::User).await?;
         Ok(Session::new(
             self.clone(),
             slot,
@@ -201,13 +231,14 @@ impl SessionManager {
         slot: &Arc<Slot>,
         closings: u64,
         effort: Effort,
+        asker: Asker,
     ) -> Result<(Arc<Live>, Opened)> {
         let wish = Wish {
             spec: SessionSpec::new(),
             on_conflict: OnConflict::Reuse,
             effort,
         };
-        let (live, opened, _) = self.open_slot(slot, wish, Some(closings)).await?;
+        let (live, opened, _) = self.open_slot(slot, wish, Some(closings), asker).await?;
         Ok((live, opened))
     }
 
@@ -216,6 +247,7 @@ impl SessionManager {
         slot: &Arc<Slot>,
         wish: Wish,
         handle: Option<u64>,
+        asker: Asker,
     ) -> Result<(Arc<Live>, Opened, u64)> {
         let span = info_span!(
             "podkit.open",
@@ -238,8 +270,16 @@ impl SessionManager {
                     }
                     let begin = Instant::now();
                     let mut opening = Opening::new(&manager, &slot, wish);
-                    let (live, opened) = opening.run().await?;
+                    let (live, opened) = match opening.run().await {
+                        Ok(done) => done,
+                        Err(error) => {
+                            let reason = Reason::new(&error);
+                            manager.tell(&slot, asker.failed(reason));
+                            return Err(error);
+                        }
+                    };
                     slot.set_live(Arc::clone(&live));
+                    manager.tell(&slot, asker.opened(opened));
                     let elapsed_ms = begin.elapsed().as_millis();
                     info!(outcome = opened.as_str(), elapsed_ms, "session opened");
                     Ok((live, opened, slot.closings()))

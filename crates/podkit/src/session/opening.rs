@@ -149,7 +149,7 @@ impl<'a> Opening<'a> {
                 self.salvaged = labels::config(&info);
                 self.config_lost |= self.salvaged.is_none();
                 self.opened = Opened::Recovered;
-                containers.remove(&info.id).await?;
+                self.manager.remove_container(self.slot, &info.id).await?;
                 return Ok(Round::Again);
             }
             ContainerState::Created
@@ -158,12 +158,13 @@ impl<'a> Opening<'a> {
             | ContainerState::Exited => {}
         }
         let stored = labels::config(&info);
-        let conflict = self.conflict(&info, stored.as_ref())?;
+        let wished = labels::wish(&info, &self.slot.key, &self.wish.spec);
+        let conflict = self.conflict(&info, wished.as_ref().or(stored.as_ref()))?;
         if !conflict.is_empty() && self.wish.on_conflict == OnConflict::Replace {
             info!(fields = conflict.join(", "), "replacing the container");
             (self.opened, self.afresh) = (Opened::Created, true);
             self.slot.stopped();
-            self.manager.remove_ours(&info).await?;
+            self.manager.remove_ours(self.slot, &info).await?;
             return Ok(Round::Again);
         }
         self.adopt(&info, stored).await
@@ -216,7 +217,7 @@ impl<'a> Opening<'a> {
         match info.state {
             ContainerState::Running => {}
             ContainerState::Paused => {
-                containers.resume(&info.id).await?;
+                self.manager.resume_container(self.slot).await?;
                 self.became(Opened::Resumed);
             }
             _ => {
@@ -238,7 +239,7 @@ impl<'a> Opening<'a> {
 
     async fn start(&self, info: &ContainerInfo) -> Result<()> {
         let containers = self.manager.containers();
-        let Err(error) = containers.start(&info.id).await else {
+        let Err(error) = self.manager.start_container(self.slot).await else {
             return Ok(());
         };
         let missing = error.kind() == ErrorKind::NotFound;
@@ -313,13 +314,17 @@ impl<'a> Opening<'a> {
         let spec = merged(manager.defaults(), &wish);
         let name = slot.name.clone();
         let containers = manager.containers();
+        // What cannot be is refused before anybody else is asked.
+        containers.resolve(&ContainerRequest::new(name.clone(), spec.clone()))?;
+        let wish = spec.clone();
+        let spec = manager.events().creating(&slot.key, spec).await?;
         let mut request = ContainerRequest::new(name, spec);
         containers.resolve(&request)?;
         request.mounts = manager.mounts(&slot.key, &request.spec).await?;
         let now = SystemTime::now();
-        request.labels = labels::write(manager.prefix(), &slot.key, &request.spec, now)?;
+        request.labels = labels::write(manager.prefix(), &slot.key, (&wish, &request.spec), now)?;
         let order = containers.resolve(&request)?;
-        let id = match containers.create(&order).await {
+        let id = match manager.create_container(slot, &order).await {
             Ok(id) => id,
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
                 // However long the other one takes: its deadline is the one for creations.
@@ -330,7 +335,7 @@ impl<'a> Opening<'a> {
         };
         containers.forget(&id);
         self.starts += 1;
-        if let Err(error) = containers.start(&id).await {
+        if let Err(error) = manager.start_container(slot).await {
             return self.undo(&request, error).await;
         }
         if self.opened != Opened::Recovered {
@@ -362,7 +367,7 @@ impl<'a> Opening<'a> {
         } else {
             error
         };
-        match containers.remove(id).await {
+        match self.manager.remove_container(self.slot, id).await {
             Ok(()) => Err(error),
             Err(failure) => Err(error.with_cleanup(failure)),
         }
@@ -388,7 +393,9 @@ impl<'a> Opening<'a> {
                 }
                 self.unserved = 0;
                 warn!(container.id = id.as_str(), "restarting: its socket is gone");
-                containers.stop(id, Duration::ZERO).await?;
+                self.manager
+                    .stop_container(self.slot, Duration::ZERO)
+                    .await?;
                 return Ok(Round::Again);
             }
             // Killed while it was being connected to, or an agent that is gone: the next round

@@ -12,6 +12,7 @@ use crate::{
     agent::{AgentClient, ExecHandle, check_signal},
     container::inside_workspace,
     error::{ErrorKind, Result},
+    event::{EventKind, ProcessRef, told_words},
     exec::{ExecRequest, TerminalSize},
     process::{
         DEFAULT_LOG_LIMIT_BYTES, ProcessInfo, RestartPolicy, SpawnRequest, check_name, millis,
@@ -129,6 +130,13 @@ impl Spawn {
                 }
             })
             .await?;
+        let about = ProcessRef {
+            id: info.id.clone(),
+            name: info.name.unwrap_or_default(),
+            argv: told_words(&info.argv),
+        };
+        let started = EventKind::ProcessStarted(about);
+        session.manager().tell(session.slot(), started);
         Ok(Process {
             session,
             id: info.id,

@@ -131,18 +131,24 @@ impl SessionManager {
             }
             // The next use finds out that it rests.
             slot.stopped();
-            let paused = manager.containers().pause(&info.id).await;
+            slot.set_resting(true);
+            let paused = manager.pause_container(&slot).await;
             manager.containers().forget(&info.id);
+            slot.set_resting(paused.is_ok());
             paused
         })
         .await
     }
 
     pub(crate) async fn resume(&self, key: &SessionKey) -> Result<()> {
-        self.held("resume session", key, |manager, _, info| async move {
+        self.held("resume session", key, |manager, slot, info| async move {
             match info.state {
                 ContainerState::Running => Ok(()),
-                ContainerState::Paused => manager.containers().resume(&info.id).await,
+                ContainerState::Paused => {
+                    manager.resume_container(&slot).await?;
+                    slot.set_resting(false);
+                    Ok(())
+                }
                 _ => Err(does_not_run()),
             }
         })
@@ -205,10 +211,7 @@ impl StatsStream {
             }
             Err(error)
                 if self.last.is_some()
-                    && matches!(
-                        error.kind(),
-                        ErrorKind::NotFound | ErrorKind::ContainerGone
-                    ) =>
+                    && matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ContainerGone) =>
             {
                 Ok(None)
             }

@@ -29,6 +29,8 @@ struct State {
     live: Option<Arc<Live>>,
     /// The last configuration, so that a container that vanished is made again as it was.
     known: Option<Arc<SessionSpec>>,
+    /// Whether this process has paused it, or let it expire: no watcher wakes it.
+    resting: bool,
     /// Counts the closings by this process: a handle from before one is closed.
     closings: u64,
 }
@@ -115,6 +117,7 @@ impl Slot {
         let mut state = self.state.lock();
         state.known = Some(Arc::clone(&live.spec));
         state.live = Some(live);
+        state.resting = false;
     }
 
     /// Forgets a container that turned out to be gone, unless another one has taken its place.
@@ -129,6 +132,14 @@ impl Slot {
         }
     }
 
+    pub(super) fn set_resting(&self, resting: bool) {
+        self.state.lock().resting = resting;
+    }
+
+    pub(super) fn is_resting(&self) -> bool {
+        self.state.lock().resting
+    }
+
     /// Forgets the container after somebody stopped it.
     pub(super) fn stopped(&self) {
         self.state.lock().live = None;
@@ -138,7 +149,7 @@ impl Slot {
     pub(super) fn closed(&self) {
         let mut state = self.state.lock();
         state.closings += 1;
-        (state.live, state.known) = (None, None);
+        (state.live, state.known, state.resting) = (None, None, false);
     }
 
     /// Whether nothing would be lost with this slot.

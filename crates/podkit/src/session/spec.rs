@@ -177,7 +177,7 @@ pub(super) fn differences(
         compare(
             &format!("env.{name}"),
             true,
-            info.env.get(name) == Some(value),
+            have.env.get(name).or_else(|| info.env.get(name)) == Some(value),
         );
     }
     for (name, limit) in &wish.ulimits {

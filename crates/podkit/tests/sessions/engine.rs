@@ -14,8 +14,8 @@ use async_trait::async_trait;
 use podkit::{
     ContainerId, Error, ErrorKind, Podkit, PodkitBuilder, Result,
     backend::{
-        AgentStream, Backend, BackendRef, Capabilities, ContainerInfo, ContainerSpec, Limits, SweepReport,
-        memory::MemoryBackend, stats::ContainerStats,
+        AgentStream, Backend, BackendRef, Capabilities, ContainerInfo, ContainerSpec, Limits,
+        SweepReport, memory::MemoryBackend, stats::ContainerStats,
     },
 };
 

@@ -359,10 +359,14 @@ impl Backend for DockerBackend {
         let change = resources::change(limits, &self.look(id).await?);
         match self.docker.update_container(id.as_str(), change).await {
             Ok(()) => Ok(()),
-            Err(error) if failure::says(&error, &["unable to set memory limit", "resource busy"]) => Err(Error::new(
-                ErrorKind::LimitExceeded,
-                "the container uses more memory than that",
-            )),
+            Err(error)
+                if failure::says(&error, &["unable to set memory limit", "resource busy"]) =>
+            {
+                Err(Error::new(
+                    ErrorKind::LimitExceeded,
+                    "the container uses more memory than that",
+                ))
+            }
             Err(error) => Err(self.failed(error)),
         }
     }

@@ -17,8 +17,8 @@ use podkit_runtime::{ErrorKind as RuntimeErrorKind, Facts, Runtime, RuntimeOptio
 use tokio::{net::UnixStream, task::spawn_blocking};
 
 use super::{
-    AgentStream, Backend, BackendRef, Capabilities, ContainerInfo, ContainerSpec, Limits, SweepReport,
-    connect::ConnectOptions, images::Images, stats::ContainerStats,
+    AgentStream, Backend, BackendRef, Capabilities, ContainerInfo, ContainerSpec, Limits,
+    SweepReport, connect::ConnectOptions, images::Images, stats::ContainerStats,
 };
 use crate::{
     error::{Error, ErrorKind, Result},
@@ -158,7 +158,10 @@ impl Backend for EmbeddedBackend {
             ));
         }
         let at = SystemTime::now();
-        let usage = self.runtime.usage(id.as_str()).map_err(|error| gone(&error))?;
+        let usage = self
+            .runtime
+            .usage(id.as_str())
+            .map_err(|error| gone(&error))?;
         Ok(convert::stats(at, usage))
     }
 

@@ -17,10 +17,10 @@ pub(crate) fn change_limits(change: &LimitChange, capabilities: &Capabilities) -
         return Err(Error::invalid_input("no limit is to change"));
     }
     if !capabilities.live_limits {
-        return Err(
-            Error::unsupported("this engine does not change limits of a container that is made")
-                .with_hint("make its container anew with other limits"),
-        );
+        return Err(Error::unsupported(
+            "this engine does not change limits of a container that is made",
+        )
+        .with_hint("make its container anew with other limits"));
     }
     let spec = SessionSpec {
         cpus: change.cpus,
