@@ -9,7 +9,7 @@ use crate::{
     command_args::CommandArgs,
     image_args::ImageArgs,
     process_args::{AttachArgs, KillArgs, LogsArgs, PsArgs, ShellArgs, SpawnArgs, WaitArgs},
-    resource_args::{LimitArgs, PauseArgs, ResumeArgs, StatsArgs},
+    resource_args::{LimitArgs, MonitorArgs, PauseArgs, ResumeArgs, StatsArgs},
     spec::SpecArgs,
 };
 
@@ -17,8 +17,8 @@ const AFTER_HELP: &str = "\
 A session is written USER/SESSION, or just SESSION for your own. A `/` inside an id is written %2F.
 
 Settings come from flags, then PODKIT_BACKEND, PODKIT_IMAGE, PODKIT_PREFIX, PODKIT_USER,
-PODKIT_WORKSPACE, PODKIT_WORKSPACE_HOST, PODKIT_STATE_DIR and PODKIT_RUN_DIR, then the file
-~/.config/podkit/config.toml, then the defaults. Docker and Podman are found as by their own command
+PODKIT_WORKSPACE, PODKIT_WORKSPACE_HOST, PODKIT_STATE_DIR, PODKIT_RUN_DIR and PODKIT_AUDIT, then the
+file ~/.config/podkit/config.toml, then the defaults. Docker and Podman are found as by their own command
 lines: DOCKER_HOST, DOCKER_CONTEXT, DOCKER_CONFIG, DOCKER_CERT_PATH, DOCKER_TLS_VERIFY,
 CONTAINER_HOST, the docker context in use, and the usual sockets.
 
@@ -81,6 +81,10 @@ pub(crate) struct Global {
     #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) config: Option<PathBuf>,
 
+    /// Append a line of JSON for each command that is run, with how it ended, to this file
+    #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) audit: Option<PathBuf>,
+
     /// How results and errors are written
     #[arg(
         long,
@@ -134,6 +138,7 @@ pub(crate) enum Command {
     Stop(StopArgs),
     Close(CloseArgs),
     Gc(GcArgs),
+    Monitor(MonitorArgs),
     Cp(CpArgs),
     Write(WriteArgs),
     Read(ReadArgs),
@@ -415,6 +420,8 @@ pub(crate) struct Environment {
     pub(crate) state_dir: Option<PathBuf>,
     /// `PODKIT_RUN_DIR`.
     pub(crate) run_dir: Option<PathBuf>,
+    /// `PODKIT_AUDIT`.
+    pub(crate) audit: Option<PathBuf>,
     /// Where Docker and Podman are.
     pub(crate) docker: DockerOptions,
     /// Whether `NO_COLOR` is set or `TERM` is `dumb`.
@@ -442,6 +449,7 @@ impl Environment {
             workspace_host: path("PODKIT_WORKSPACE_HOST"),
             state_dir: path("PODKIT_STATE_DIR"),
             run_dir: path("PODKIT_RUN_DIR"),
+            audit: path("PODKIT_AUDIT"),
             docker: docker(),
             no_color: variable("NO_COLOR").is_some()
                 || variable("TERM").is_some_and(|term| term == "dumb"),

@@ -31,6 +31,8 @@ pub(crate) struct Settings {
     pub(crate) user: String,
     /// What new sessions are like unless flags say otherwise.
     pub(crate) spec: SessionSpec,
+    /// Where commands are written down.
+    pub(crate) audit: Option<PathBuf>,
     /// Where engines keep and find their things.
     pub(crate) connect: ConnectOptions,
 }
@@ -47,6 +49,7 @@ struct File {
     workspace_host: Option<PathBuf>,
     state_dir: Option<PathBuf>,
     run_dir: Option<PathBuf>,
+    audit: Option<PathBuf>,
     session: Section,
 }
 
@@ -137,7 +140,9 @@ pub(crate) fn settings(global: &Global, environment: &Environment) -> Result<Set
     connect.docker.clone_from(&environment.docker);
     connect.state_dir = first_path([&global.state_dir, &environment.state_dir, &file.state_dir])?;
     connect.run_dir = first_path([&None, &environment.run_dir, &file.run_dir])?;
+    let audit = first_path([&global.audit, &environment.audit, &file.audit])?;
     Ok(Settings {
+        audit,
         backend: global
             .backend
             .clone()

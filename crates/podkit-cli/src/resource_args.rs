@@ -71,3 +71,27 @@ pub(crate) struct ResumeArgs {
     #[arg(value_name = "SESSION")]
     pub(crate) session: String,
 }
+
+/// Watch over all sessions, and tell what happens, until it is interrupted
+///
+/// A session whose container was killed, frozen, removed or does not answer is recovered; one that was
+/// not used for its idle timeout is removed. Those that stopped by themselves are left alone. Each
+/// event is one line; with --json, one JSON value.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  podkit monitor
+  podkit monitor --interval 10s --clean-orphans 24h --json >> events")]
+pub(crate) struct MonitorArgs {
+    /// Time between two looks at a session, give or take a half
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = crate::args::duration)]
+    pub(crate) interval: Duration,
+
+    /// Also remove every session that was not used for this long
+    #[arg(long, value_name = "TIME", value_parser = crate::args::duration)]
+    pub(crate) clean_orphans: Option<Duration>,
+
+    /// Lines of a failed container's own program that are shown
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    pub(crate) log_lines: usize,
+}

@@ -10,6 +10,7 @@ mod gc;
 mod image;
 mod inspect;
 mod ls;
+mod monitor;
 mod process;
 mod progress;
 mod pull_bars;
@@ -18,8 +19,10 @@ mod run;
 mod shell;
 mod stop;
 
+use std::sync::OnceLock;
+
 use self::pull_bars::PullBars;
-use podkit::{Error, ErrorKind, Podkit, Session, SessionKey};
+use podkit::{AuditLog, Error, ErrorKind, Podkit, PodkitBuilder, Session, SessionKey};
 
 use crate::{
     args::{Cli, Command, Environment},
@@ -32,6 +35,8 @@ use crate::{
 struct Context {
     settings: Settings,
     output: Output,
+    /// The one that has to be told of the end, so that everything is written down.
+    audited: OnceLock<Podkit>,
 }
 
 /// Does what the command line says.
@@ -43,7 +48,11 @@ pub(crate) fn run(cli: Cli, environment: &Environment, output: Output) -> Result
         return completions::completions(args, output);
     }
     let settings = config::settings(&cli.global, environment).map_err(Failure::usage)?;
-    let context = Context { settings, output };
+    let context = Context {
+        settings,
+        output,
+        audited: OnceLock::new(),
+    };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -51,6 +60,9 @@ pub(crate) fn run(cli: Cli, environment: &Environment, output: Output) -> Result
             Error::new(ErrorKind::LimitExceeded, "podkit cannot start").with_source(error)
         })?;
     let result = runtime.block_on(dispatch(&context, cli.command));
+    if let Some(podkit) = context.audited.get() {
+        runtime.block_on(podkit.shutdown());
+    }
     // A thread may still wait for standard input, which nobody needs any more.
     runtime.shutdown_background();
     result
@@ -75,6 +87,7 @@ async fn dispatch(context: &Context, command: Command) -> Result<Exit, Failure> 
         Command::Resume(args) => resources::resume(context, args).await,
         Command::Stop(args) => stop::stop(context, args).await,
         Command::Close(args) => close::close(context, args).await,
+        Command::Monitor(args) => monitor::monitor(context, args).await,
         Command::Gc(args) => gc::gc(context, args).await,
         Command::Cp(args) => cp::cp(context, args).await,
         Command::Write(args) => files::write(context, args).await,
@@ -93,6 +106,21 @@ impl Context {
 
     /// Connects to the engine, and shows no progress of pulls when it is to be quiet.
     async fn podkit_with(&self, quiet: bool) -> Result<Podkit, Error> {
+        let mut builder = self.builder(quiet);
+        let audit = self.settings.audit.as_ref();
+        if let Some(path) = audit {
+            builder = builder.audit(AuditLog::append(path)?);
+        }
+        let podkit = builder.build().await?;
+        if audit.is_some() {
+            // A command connects once.
+            let _ = self.audited.set(podkit.clone());
+        }
+        Ok(podkit)
+    }
+
+    /// What the settings say.
+    fn builder(&self, quiet: bool) -> PodkitBuilder {
         let mut builder = Podkit::builder()
             .backend(&self.settings.backend)
             .prefix(self.settings.prefix.clone())
@@ -102,7 +130,7 @@ impl Context {
             let bars = PullBars::new(self.output);
             builder = builder.on_pull(move |progress| bars.tell(progress));
         }
-        builder.build().await
+        builder
     }
 
     /// Reads a session's name; a mistake in it is one of usage.

@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::PermissionsExt as _, process::Stdio};
 
-use crate::support::{Home, wait_for};
+use crate::support::{Home, read_until, wait_for};
 
 #[test]
 fn list_and_inspect_show_what_there_is() {
@@ -327,4 +327,56 @@ fn limits_rest_and_use_of_a_session_are_told_and_changed() {
     home.ok(&["stop", "s"]);
     assert_eq!(home.run(&["stats", "s"]).code, 125);
     assert_eq!(home.json(&["--json", "stats"]), serde_json::json!([]));
+}
+
+#[test]
+fn monitor_brings_a_killed_container_back_and_says_so() {
+    let home = Home::new();
+    home.ok(&["exec", "-q", "s", "true"]);
+    let mut monitor = home.command(&["monitor", "--interval", "50ms", "--json"]);
+    let mut monitor = monitor.stdout(Stdio::piped()).spawn().unwrap();
+    let mut told = monitor.stdout.take().unwrap();
+    let containers = fs::read_dir(home.path("state/containers")).unwrap();
+    let state = containers
+        .last()
+        .unwrap()
+        .unwrap()
+        .path()
+        .join("state.json");
+    let state: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(state).unwrap()).unwrap();
+    signal(
+        state["pid"].as_u64().unwrap(),
+        rustix::process::Signal::KILL,
+    );
+    read_until(&mut told, "\"event\":\"health_check_failed\"");
+    read_until(&mut told, "\"event\":\"recovered\"");
+    assert_eq!(home.json(&["inspect", "--json", "s"])["state"], "running");
+    signal(monitor.id().into(), rustix::process::Signal::TERM);
+    let ended = monitor.wait_with_output().unwrap();
+    assert!(ended.status.success(), "{ended:?}");
+}
+
+fn signal(pid: u64, signal: rustix::process::Signal) {
+    let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+    rustix::process::kill_process(pid, signal).unwrap();
+}
+
+#[test]
+fn audit_file_gets_a_line_for_each_command() {
+    let home = Home::new();
+    let file = home.path("audit");
+    let file = file.to_str().unwrap();
+    home.ok(&["--audit", file, "exec", "-q", "s", "echo", "one"]);
+    let ran = home.run(&["--audit", file, "run", "-q", "host", "-c", "exit 3"]);
+    assert_eq!(ran.code, 3);
+    let text = std::fs::read_to_string(file).unwrap();
+    let codes: Vec<u64> = text
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
+        .map(|line| line["code"].as_u64().unwrap())
+        .collect();
+    assert_eq!(codes, [0, 3]);
+    let refused = home.run(&["--audit", "/no/such/dir/audit", "exec", "s", "true"]);
+    assert_eq!(refused.code, 125);
 }

@@ -16,6 +16,7 @@ fn help_of_every_command_is_as_reviewed() {
         "spawn",
         "ps",
         "stats",
+        "monitor",
         "limit",
         "pause",
         "resume",
