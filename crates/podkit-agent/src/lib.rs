@@ -38,8 +38,8 @@ pub use codec::{DecodeError, Decoder, Encoder, FRAME_HEADER_BYTES, Frame, FrameB
 pub use exit::{ExitCause, exit_cause, exit_code};
 pub use message::{
     AgentStatus, Clocks, ExecSpec, ExecStatus, ExecUsage, Failure, FailureKind, FileCall, FileKind,
-    FileStat, LogQuery, MemorySource, Output, ProcessCall, ProcessInfo, ProcessSpec, ProcessState,
-    Reply, Request, RestartPolicy, StopReason, Target, TerminalSize, compatible,
+    FileStat, LogQuery, MemorySource, Output, PortCall, ProcessCall, ProcessInfo, ProcessSpec,
+    ProcessState, Reply, Request, RestartPolicy, StopReason, Target, TerminalSize, compatible,
 };
 
 /// Protocol version spoken by this crate. What only some of the versions have says since which.

@@ -65,7 +65,7 @@ mod session;
 mod sync;
 
 pub use crate::{
-    agent::{ExecHandle, ExecStdin, FileEntry, FileKind, FileReader},
+    agent::{ExecHandle, ExecStdin, FileEntry, FileKind, FileReader, ListeningPort, PortStream},
     backend::{
         Capabilities, ContainerState, StopCause, SweepReport,
         connect::{ConnectOptions, DockerOptions},
@@ -97,8 +97,8 @@ pub use crate::{
     },
     session::{
         CloseReport, Exec, Expiry, Files, GcOptions, GcReport, HealthOptions, ListSessions,
-        LogEvents, Logs, OnConflict, OpenSession, Opened, Process, Session, SessionInfo, Spawn,
-        StatsStream, WriteOptions,
+        LogEvents, Logs, OnConflict, OpenSession, Opened, PortForward, Process, Session,
+        SessionInfo, Spawn, StatsStream, WriteOptions,
     },
 };
 

@@ -1,12 +1,16 @@
 //! What client and agent say to each other.
 
+mod file;
+mod port;
 mod process;
 mod wire;
 
 use alloc::{string::String, vec::Vec};
 
-pub use self::process::{
-    LogQuery, ProcessCall, ProcessInfo, ProcessSpec, ProcessState, RestartPolicy,
+pub use self::{
+    file::{FileCall, FileKind, FileStat},
+    port::PortCall,
+    process::{LogQuery, ProcessCall, ProcessInfo, ProcessSpec, ProcessState, RestartPolicy},
 };
 use crate::{PROTOCOL_VERSION, PROTOCOL_VERSION_MIN};
 
@@ -63,58 +67,6 @@ pub struct ExecSpec {
     /// A terminal for input and output. The end of input is then not told: whoever types says it
     /// as a character. Since version 2.
     pub terminal: Option<TerminalSize>,
-}
-
-/// A file operation, resolved inside the container under `user`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum FileCall {
-    /// Sends the file's bytes as `Output(Stdout)`, then `Done`.
-    Read {
-        /// First byte.
-        offset: u64,
-        /// Most bytes; all without.
-        limit: Option<u64>,
-    },
-    /// Replaces the file at once (a reader sees the old bytes or the new ones) with what follows
-    /// as `Stdin` frames up to `StdinEnd`, then `Done`. A call cut off before its `StdinEnd`
-    /// changes nothing.
-    Write {
-        /// Permission bits of a file that is made; one that exists keeps its own without.
-        mode: Option<u32>,
-        /// Whether missing parent directories are made.
-        parents: bool,
-    },
-    /// Appends what follows as `Stdin` frames, making the file if it is missing, then `Done`.
-    Append {
-        /// Permission bits of a file that is made.
-        mode: Option<u32>,
-        /// Whether missing parent directories are made.
-        parents: bool,
-    },
-    /// Sends one `Entry` for each entry of the directory, in no order, then `Done`.
-    List,
-    /// Sends one `Entry` (with an empty name), then `Done`.
-    Stat {
-        /// Whether a link at the end of the path is followed.
-        follow: bool,
-    },
-    /// Makes a directory.
-    MakeDir {
-        /// Permission bits; 0o755 without.
-        mode: Option<u32>,
-        /// Whether missing parents are made and an existing directory is fine.
-        parents: bool,
-    },
-    /// Renames `path`; an existing file at the target is replaced.
-    Rename {
-        /// Target path.
-        to: Vec<u8>,
-    },
-    /// Removes a file, a link or a directory.
-    Remove {
-        /// Whether a directory is removed with all that is in it. Links are not followed.
-        recursive: bool,
-    },
 }
 
 /// When the container stops by itself. Milliseconds; `None` is never.
@@ -177,6 +129,15 @@ pub enum Request {
         id: Vec<u8>,
         /// What to do.
         call: ProcessCall,
+    },
+    /// Does something with a port of the container. Since version 2.
+    Port {
+        /// What to do.
+        call: PortCall,
+        /// The port; 0 where none is meant.
+        port: u16,
+        /// Milliseconds until the call is given up; never without.
+        timeout_ms: Option<u64>,
     },
     /// Gives a stream up: an exec's tree is killed, a file call ended. Answered by the stream's
     /// own last message (`Exited`, `Done` or `Failed`).
@@ -267,38 +228,6 @@ pub struct Failure {
     pub errno: i32,
     /// For people; UTF-8, names the subject.
     pub message: String,
-}
-
-/// Kind of a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FileKind {
-    /// Regular file.
-    File,
-    /// Directory.
-    Directory,
-    /// Symbolic link.
-    Symlink,
-    /// Device, FIFO or socket.
-    Other,
-}
-
-/// Facts about a file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FileStat {
-    /// Kind.
-    pub kind: FileKind,
-    /// Permission bits, with set-id and sticky: 0o7777.
-    pub mode: u32,
-    /// Owner as seen inside.
-    pub uid: u32,
-    /// Group as seen inside.
-    pub gid: u32,
-    /// Size in bytes.
-    pub size_bytes: u64,
-    /// Nanoseconds since 1970 of the last change.
-    pub modified_ns: i64,
-    /// Target, for a link.
-    pub link_target: Vec<u8>,
 }
 
 /// Why a container stops.

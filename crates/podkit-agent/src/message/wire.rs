@@ -4,8 +4,8 @@ use alloc::vec::Vec;
 
 use super::{
     AgentStatus, Clocks, ExecSpec, ExecStatus, ExecUsage, Failure, FailureKind, FileCall, FileKind,
-    FileStat, MemorySource, Output, ProcessCall, ProcessInfo, ProcessSpec, Reply, Request,
-    StopReason, Target, TerminalSize,
+    FileStat, MemorySource, Output, PortCall, ProcessCall, ProcessInfo, ProcessSpec, Reply,
+    Request, StopReason, Target, TerminalSize,
 };
 use crate::{
     MAGIC,
@@ -30,6 +30,7 @@ mod kind {
     pub(super) const SPAWN: u8 = 15;
     pub(super) const PROCESSES: u8 = 16;
     pub(super) const PROCESS: u8 = 17;
+    pub(super) const PORT: u8 = 20;
     pub(super) const DONE: u8 = 64;
     pub(super) const FAILED: u8 = 65;
     pub(super) const STARTED: u8 = 66;
@@ -88,59 +89,6 @@ impl Clocks {
         Ok(Self {
             auto_stop_ms: from.option_u64()?,
             max_lifetime_ms: from.option_u64()?,
-        })
-    }
-}
-
-impl FileCall {
-    fn encode(&self, frame: &mut Encoder<'_>) {
-        match self {
-            Self::Read { offset, limit } => frame.u8(1).u64(*offset).option_u64(*limit),
-            Self::Write { mode, parents } => {
-                frame.u8(2).option_u64(mode.map(u64::from)).bool(*parents)
-            }
-            Self::Append { mode, parents } => {
-                frame.u8(3).option_u64(mode.map(u64::from)).bool(*parents)
-            }
-            Self::List => frame.u8(4),
-            Self::Stat { follow } => frame.u8(5).bool(*follow),
-            Self::MakeDir { mode, parents } => {
-                frame.u8(6).option_u64(mode.map(u64::from)).bool(*parents)
-            }
-            Self::Rename { to } => frame.u8(7).bytes(to),
-            Self::Remove { recursive } => frame.u8(8).bool(*recursive),
-        };
-    }
-
-    fn decode(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
-        Ok(match from.u8()? {
-            1 => Self::Read {
-                offset: from.u64()?,
-                limit: from.option_u64()?,
-            },
-            2 => Self::Write {
-                mode: option_u32(from.option_u64()?)?,
-                parents: from.bool()?,
-            },
-            3 => Self::Append {
-                mode: option_u32(from.option_u64()?)?,
-                parents: from.bool()?,
-            },
-            4 => Self::List,
-            5 => Self::Stat {
-                follow: from.bool()?,
-            },
-            6 => Self::MakeDir {
-                mode: option_u32(from.option_u64()?)?,
-                parents: from.bool()?,
-            },
-            7 => Self::Rename {
-                to: from.bytes()?.to_vec(),
-            },
-            8 => Self::Remove {
-                recursive: from.bool()?,
-            },
-            tag => return Err(DecodeError::Unknown(tag)),
         })
     }
 }
@@ -251,6 +199,15 @@ impl Request {
                 call.encode(&mut frame);
                 frame
             }
+            Self::Port {
+                call,
+                port,
+                timeout_ms,
+            } => {
+                let mut frame = begin(out, kind::PORT);
+                frame.u8(call.tag()).u16(*port).option_u64(*timeout_ms);
+                frame
+            }
             Self::File {
                 call,
                 path,
@@ -299,6 +256,11 @@ impl Request {
             kind::PROCESS => Self::Process {
                 id: from.bytes()?.to_vec(),
                 call: ProcessCall::decode(&mut from)?,
+            },
+            kind::PORT => Self::Port {
+                call: PortCall::decode(&mut from)?,
+                port: from.u16()?,
+                timeout_ms: from.option_u64()?,
             },
             kind::FILE => Self::File {
                 call: FileCall::decode(&mut from)?,
@@ -365,32 +327,6 @@ impl ExecUsage {
             system_us: from.u64()?,
             peak_memory_bytes: from.u64()?,
             peak_memory_source: MemorySource::from_tag(from.u8()?)?,
-        })
-    }
-}
-
-impl FileStat {
-    fn encode(&self, frame: &mut Encoder<'_>) {
-        frame
-            .u8(self.kind.tag())
-            .u32(self.mode)
-            .u32(self.uid)
-            .u32(self.gid);
-        frame
-            .u64(self.size_bytes)
-            .i64(self.modified_ns)
-            .bytes(&self.link_target);
-    }
-
-    fn decode(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
-        Ok(Self {
-            kind: FileKind::from_tag(from.u8()?)?,
-            mode: from.u32()?,
-            uid: from.u32()?,
-            gid: from.u32()?,
-            size_bytes: from.u64()?,
-            modified_ns: from.i64()?,
-            link_target: from.bytes()?.to_vec(),
         })
     }
 }

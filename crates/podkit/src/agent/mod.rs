@@ -15,6 +15,7 @@ mod failure;
 mod file;
 mod inbox;
 mod outbox;
+mod port;
 mod process;
 mod pulse;
 mod stream;
@@ -28,6 +29,7 @@ pub(crate) use self::{
 pub use self::{
     exec::{ExecHandle, ExecStdin},
     file::{FileEntry, FileKind, FileReader},
+    port::{ListeningPort, PortStream},
 };
 
 /// Bytes of requests and input that wait for the socket, all streams together. Senders wait for

@@ -51,6 +51,8 @@ pub(super) enum Call {
     Processes,
     /// Output of both kinds, `Done`.
     Logs,
+    /// Output of both kinds, credit, `Done`.
+    Port,
     /// As a command, and `Done` for one who leaves.
     Attach,
 }
@@ -151,7 +153,7 @@ impl Stream {
         let expected = match self.call {
             Call::Exec | Call::Attach => state.started.is_some(),
             Call::Read => output == Output::Stdout,
-            Call::Logs => true,
+            Call::Logs | Call::Port => true,
             Call::Write | Call::List | Call::Stat | Call::Plain | Call::Processes => false,
         };
         if !expected {
@@ -190,12 +192,12 @@ impl Stream {
                 wake(&mut state.reader);
                 return Ok(After::default());
             }
-            (Reply::Credit(bytes), Call::Exec | Call::Attach | Call::Write) => {
+            (Reply::Credit(bytes), Call::Exec | Call::Attach | Call::Write | Call::Port) => {
                 state.input_left = state.input_left.saturating_add(u64::from(bytes));
                 wake(&mut state.writer);
                 return Ok(After::default());
             }
-            (Reply::StdinClosed, Call::Exec | Call::Attach | Call::Write) => {
+            (Reply::StdinClosed, Call::Exec | Call::Attach | Call::Write | Call::Port) => {
                 state.input_closed = true;
                 wake(&mut state.writer);
                 return Ok(After::default());

@@ -39,6 +39,7 @@ mod input;
 mod isolation;
 mod lab;
 mod lifecycle;
+mod ports;
 mod process_logs;
 mod processes;
 mod resources;
@@ -201,6 +202,7 @@ pub fn cases() -> impl Iterator<Item = &'static Case> {
         processes::CASES,
         process_logs::CASES,
         resources::CASES,
+        ports::CASES,
         events::CASES,
         health::CASES,
         terminals::CASES,

@@ -16,6 +16,7 @@ mod logs;
 mod manager;
 mod open;
 mod opening;
+mod ports;
 mod process;
 mod resources;
 mod scoped;
@@ -36,6 +37,7 @@ pub use self::{
     info::{Expiry, ListSessions, SessionInfo},
     logs::{LogEvents, Logs},
     open::{OnConflict, OpenSession, Opened},
+    ports::PortForward,
     process::{Process, Spawn},
     resources::StatsStream,
 };

@@ -11,6 +11,7 @@ mod agent;
 mod capabilities;
 mod files;
 mod logs;
+mod ports;
 mod setup;
 mod sys;
 mod users;

@@ -277,6 +277,7 @@ impl Connection {
                 | Request::Spawn(_)
                 | Request::Processes
                 | Request::Process { .. }
+                | Request::Port { .. }
         ) {
             return self.begin(stream, request);
         }
@@ -364,6 +365,7 @@ impl Connection {
                 .terminal
                 .map(|_| "simulated containers have no terminals"),
             Request::File { .. } => None,
+            Request::Port { .. } => Some("simulated containers have no network"),
             _ => Some("simulated containers have no background processes"),
         };
         what.map(|what| (FailureKind::Unsupported, what))

@@ -4,14 +4,14 @@ use alloc::vec::Vec;
 
 use podkit_agent::{
     Failure, FailureKind, FileCall, FrameBuffer, INITIAL_WINDOW_BYTES, MAX_DATA_BYTES, Output,
-    Reply, Request,
+    PortCall, Reply, Request,
 };
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use super::{
     Agent, child,
     clocks::now_ms,
-    connection::read_some,
+    connection::{Stream, read_some},
     exec::Owner,
     input::{Flow, Input},
     output::place,
@@ -22,6 +22,7 @@ use super::{
 };
 use crate::{
     files::{self, Job},
+    ports,
     sys::{
         container::{clone_process, close_others, exit_group, unblock_signals},
         serve,
@@ -101,6 +102,32 @@ impl Agent {
                 to_parent,
             })
         })
+    }
+
+    pub(super) fn begin_port(
+        &mut self,
+        owner: Owner,
+        call: PortCall,
+        port: u16,
+        timeout_ms: Option<u64>,
+    ) -> Result<Option<Stream>, Failure> {
+        if port == 0 && call != PortCall::List {
+            return Err(failure(FailureKind::InvalidInput, 0, "0 is no port"));
+        }
+        let activity = call != PortCall::List;
+        if activity {
+            self.clocks.touch();
+        }
+        let wish = Wish {
+            input: call == PortCall::Dial,
+            both_outputs: true,
+            timeout_ms: Some(timeout_ms.unwrap_or(u64::MAX)),
+            activity,
+        };
+        let job = self.start_job(owner, wish, |from_parent, to_parent| {
+            ports::serve(call, port, from_parent, to_parent)
+        })?;
+        Ok(Some(Stream::File(job)))
     }
 
     /// Starts a child that answers as a file call does.

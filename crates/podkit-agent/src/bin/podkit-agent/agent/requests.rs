@@ -6,7 +6,7 @@ use podkit_agent::{
     Failure, FailureKind, PROTOCOL_VERSION, PROTOCOL_VERSION_MIN, Reply, Request, compatible,
 };
 
-use super::{Agent, connection::Stream};
+use super::{Agent, connection::Stream, exec::Owner};
 
 impl Agent {
     /// Does what a client asks: `Err` when it breaks the protocol.
@@ -38,7 +38,8 @@ impl Agent {
             | Request::File { .. }
             | Request::Spawn(_)
             | Request::Processes
-            | Request::Process { .. } => self.begin(id, stream, request),
+            | Request::Process { .. }
+            | Request::Port { .. } => self.begin(id, stream, request),
             _ if whole => {
                 self.ask(id, &request);
                 Ok(())
@@ -130,6 +131,17 @@ impl Agent {
                 self.clocks.touch();
                 let begun = self.begin_file(id, stream, &call, &path, &user, timeout_ms);
                 begun.map(|file| Some(Stream::File(file)))
+            }
+            Request::Port {
+                call,
+                port,
+                timeout_ms,
+            } => {
+                let owner = Owner {
+                    connection: id,
+                    stream,
+                };
+                self.begin_port(owner, call, port, timeout_ms)
             }
             Request::Spawn(spec) => self.spawn(id, stream, spec).map(Some),
             Request::Processes => {
