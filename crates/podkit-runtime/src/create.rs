@@ -15,6 +15,7 @@ use crate::{
     image,
     launch::MARK_BYTES,
     machine::Machine,
+    ports,
     runtime::Runtime,
     spec::{ContainerSpec, Isolation},
     store::{Config, Directory, Draft, make_private, new_config, new_file},
@@ -37,6 +38,9 @@ impl Runtime {
         let isolation = machine.identity.choose(spec.isolation)?;
         validate::enforceable(spec, &machine.layout)?;
         validate::sources(spec, isolation, machine.identity.privileged)?;
+        let mut spec = spec.clone();
+        ports::choose(&mut spec)?;
+        let spec = &spec;
         let imported = image::import(&self.store, spec)?;
         self.options.step("create.draft")?;
         let draft = Draft::new(&self.store)?;

@@ -12,6 +12,8 @@ pub enum ErrorKind {
     NotFound,
     /// The name is taken.
     AlreadyExists,
+    /// What is there stands in the way: a port that is taken.
+    Conflict,
     /// A bad argument.
     InvalidInput,
     /// This machine, or this user on it, cannot do this.

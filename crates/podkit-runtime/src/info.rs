@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, time::SystemTime};
 
-use crate::spec::Isolation;
+use crate::spec::{Isolation, Port};
 
 /// State of a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -62,6 +62,8 @@ pub struct ContainerInfo {
     pub last_active_at: Option<SystemTime>,
     /// Pid of its PID 1 on the host, while it runs.
     pub pid: Option<u32>,
+    /// Ports that the host offers, while it runs.
+    pub ports: Vec<Port>,
     /// How its user ids are kept apart from others'; unknown for a dead one.
     pub isolation: Option<Isolation>,
     /// Whether what it wrote to its root is lost when it stops: no file system here can hold it.

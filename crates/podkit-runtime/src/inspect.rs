@@ -144,6 +144,7 @@ fn describe(
         finished_at: None,
         last_active_at: None,
         pid: lives.then_some(record.pid),
+        ports: if lives { config.spec.ports } else { Vec::new() },
         isolation: Some(config.isolation),
         volatile_root: record.volatile_root,
     }
@@ -164,6 +165,7 @@ fn dead(directory: &Directory) -> ContainerInfo {
         finished_at: None,
         last_active_at: None,
         pid: None,
+        ports: Vec::new(),
         isolation: None,
         volatile_root: false,
     }

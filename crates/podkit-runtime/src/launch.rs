@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::ErrorKind as IoErrorKind,
+    net::TcpListener,
     os::{
         fd::{AsFd, BorrowedFd, OwnedFd},
         unix::net::UnixListener,
@@ -61,7 +62,14 @@ pub(crate) fn launch(
         Some(_) => Some(open_log(order.directory)?),
         None => None,
     };
-    let (names, fds) = number(&listener, &mark, lock, output.as_ref(), &groups)?;
+    let (names, fds) = number(
+        &listener,
+        &mark,
+        lock,
+        output.as_ref(),
+        &groups,
+        order.ports,
+    )?;
     options.step("start.helper")?;
     let plan = Plan::Container(Box::new(order.plan(names)?));
     let mut helper = Helper::start(store.state_dir(), &plan, &fds)?;
@@ -239,6 +247,7 @@ fn number<'a>(
     lock: BorrowedFd<'a>,
     output: Option<&'a fs::File>,
     groups: &'a Groups,
+    ports: &'a [TcpListener],
 ) -> Result<(Descriptors, Vec<BorrowedFd<'a>>)> {
     let mut fds: Vec<BorrowedFd<'a>> = Vec::new();
     let mut place = |fd: BorrowedFd<'a>| {
@@ -265,6 +274,7 @@ fn number<'a>(
         work_group: groups.work.as_ref().map(|fd| place(fd.as_fd())),
         namespace_group: groups.namespace.as_ref().map(|fd| place(fd.as_fd())),
         oom: groups.oom.as_ref().map(|fd| place(fd.as_fd())),
+        ports: ports.iter().map(|port| place(port.as_fd())).collect(),
     };
     if fds.len() > podkit_agent::plan::MAX_DESCRIPTORS {
         return Err(Error::new(ErrorKind::Unexpected, "too many descriptors"));

@@ -31,6 +31,7 @@ mod launch;
 mod machine;
 mod options;
 mod plan;
+mod ports;
 mod ranges;
 mod resources;
 mod runtime;
@@ -51,8 +52,8 @@ pub use options::{Fault, RuntimeOptions};
 pub use resources::LimitChange;
 pub use runtime::Runtime;
 pub use spec::{
-    ContainerSpec, DEFAULT_CAPABILITIES, DEFAULT_SHM_BYTES, Isolation, Mount, Network, Rootfs,
-    Seccomp,
+    ContainerSpec, DEFAULT_CAPABILITIES, DEFAULT_SHM_BYTES, Isolation, Mount, Network, Port,
+    Rootfs, Seccomp,
 };
 
 /// Names of the steps at which [`RuntimeOptions::fault`] is called, in the order in which making,

@@ -252,6 +252,7 @@ fn attempt_in(
         record: &Record::new(),
         identity,
         layout,
+        ports: &[],
         image: image::resolve(&runtime.store, &spec, None)?,
     };
     let quiet = crate::options::RuntimeOptions {

@@ -1,6 +1,9 @@
 //! What the helper is told about one container.
 
-use std::{collections::BTreeMap, fmt::Write, fs, os::unix::fs::MetadataExt, time::Duration};
+use std::{
+    collections::BTreeMap, fmt::Write, fs, net::TcpListener, os::unix::fs::MetadataExt,
+    time::Duration,
+};
 
 use podkit_agent::{
     Clocks,
@@ -58,6 +61,8 @@ pub(crate) struct Order<'a> {
     pub(crate) identity: &'a Identity,
     pub(crate) layout: &'a Layout,
     pub(crate) image: Image,
+    /// Sockets of the ports that the host offers.
+    pub(crate) ports: &'a [TcpListener],
 }
 
 impl Order<'_> {
@@ -111,6 +116,7 @@ impl Order<'_> {
                 .as_ref()
                 .map(|main| main.iter().map(|arg| arg.clone().into_bytes()).collect()),
             boot_token: random()?,
+            ports: spec.ports.iter().map(|port| port.container).collect(),
         })
     }
 

@@ -35,6 +35,9 @@ pub struct ContainerSpec {
     pub mounts: Vec<Mount>,
     /// Network.
     pub network: Network,
+    /// TCP ports that the host offers; needs a network of the container's own.
+    #[serde(default)]
+    pub ports: Vec<Port>,
     /// Further names of `/etc/hosts`.
     pub hosts: Vec<(String, IpAddr)>,
     /// Memory in bytes.
@@ -99,6 +102,7 @@ impl ContainerSpec {
             main: None,
             mounts: Vec::new(),
             network: Network::None,
+            ports: Vec::new(),
             hosts: Vec::new(),
             memory_bytes: None,
             swap_bytes: None,
@@ -203,6 +207,35 @@ pub enum Network {
     None,
     /// The host's network.
     Host,
+}
+
+/// A TCP port of a container's at an address of the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Port {
+    /// Port in the container.
+    pub container: u16,
+    /// Address of the host.
+    pub address: IpAddr,
+    /// Port of the host; any free one without, which stays the same as long as it is free.
+    pub host: Option<u16>,
+    /// The one that was chosen; the engine's own.
+    #[serde(default)]
+    pub(crate) chosen: Option<u16>,
+}
+
+impl Port {
+    /// A port of the container's at this port of the host's, or at any that is free.
+    #[must_use]
+    pub const fn new(container: u16, address: IpAddr, host: Option<u16>) -> Self {
+        Self {
+            container,
+            address,
+            host,
+            chosen: None,
+        }
+    }
 }
 
 /// System call filter of a container.

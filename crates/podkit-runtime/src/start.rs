@@ -3,6 +3,7 @@
 use std::{
     fs::File,
     io::{ErrorKind as IoErrorKind, Read, Seek, SeekFrom},
+    net::TcpListener,
     os::{fd::AsFd, unix::net::UnixStream},
     time::{Duration, Instant},
 };
@@ -15,6 +16,7 @@ use crate::{
     launch::{self, Ready},
     machine::Machine,
     plan::Order,
+    ports,
     runtime::Runtime,
     store::{Config, Directory, Record, lock_file, now_ms},
     sys::{self, Process},
@@ -65,9 +67,14 @@ impl Runtime {
                 process.wait(PATIENCE);
             }
         }
-        let config = directory.config()?;
+        let mut config = directory.config()?;
         let machine = self.machine()?;
-        let started = self.launch_and_commit(&directory, &config, &record, &machine, &lock);
+        let (listeners, changed) = ports::listen(&mut config.spec)?;
+        if changed {
+            directory.replace_config(&config)?;
+        }
+        let started =
+            self.launch_and_commit(&directory, &config, &record, &machine, &lock, &listeners);
         if started.is_err() {
             // The first process is dead; what cannot be undone now, the next start or a sweep does.
             let _ = machine.layout.remove(&self.store.key(name));
@@ -85,8 +92,10 @@ impl Runtime {
         record: &Record,
         machine: &Machine,
         lock: &File,
+        ports: &[TcpListener],
     ) -> Result<()> {
         let order = Order {
+            ports,
             directory,
             config,
             record,

@@ -13,11 +13,14 @@ use podkit_agent::MAX_EXEC_BYTES;
 use crate::{
     cgroup::Layout,
     error::{Context, Error, ErrorKind, Result},
-    spec::{ContainerSpec, Isolation, Mount, Rootfs},
+    spec::{ContainerSpec, Isolation, Mount, Network, Rootfs},
 };
 
 /// Least memory with which a container's first command can start.
 const MEMORY_MIN_BYTES: u64 = 4 * 1024 * 1024;
+
+/// Most ports of one container: each is a descriptor on its way.
+const PORTS_MAX: usize = 16;
 
 /// Memory file systems of size 0 are unlimited.
 const TMPFS_MIN_BYTES: u64 = 4096;
@@ -83,6 +86,7 @@ pub(crate) fn order(spec: &ContainerSpec) -> Result<()> {
         host_name(name)?;
     }
     capabilities(&spec.capabilities)?;
+    ports(spec)?;
     limits(spec)?;
     mounts(spec)?;
     for (time, what) in [
@@ -92,6 +96,25 @@ pub(crate) fn order(spec: &ContainerSpec) -> Result<()> {
         if time == Some(Duration::ZERO) {
             return Err(invalid(format!("`{what}` cannot be zero")));
         }
+    }
+    Ok(())
+}
+
+fn ports(spec: &ContainerSpec) -> Result<()> {
+    if spec.ports.len() > PORTS_MAX {
+        return Err(invalid(format!("more than {PORTS_MAX} ports are offered")));
+    }
+    if !spec.ports.is_empty() && spec.network == Network::Host {
+        return Err(invalid(
+            "what listens on the host's network is there already: it offers no ports",
+        ));
+    }
+    if spec
+        .ports
+        .iter()
+        .any(|port| port.container == 0 || port.host == Some(0))
+    {
+        return Err(invalid("0 is no port"));
     }
     Ok(())
 }

@@ -81,6 +81,8 @@ pub struct Descriptors {
     pub namespace_group: Option<u8>,
     /// File that counts kills for memory.
     pub oom: Option<u8>,
+    /// Sockets of the host's network, for each of the plan's ports.
+    pub ports: Vec<u8>,
 }
 
 /// The root file system.
@@ -200,6 +202,8 @@ pub struct ContainerPlan {
     pub env: Vec<Vec<u8>>,
     /// The container's own program.
     pub main: Option<Vec<Vec<u8>>>,
+    /// Ports that callers of the sockets are passed on to.
+    pub ports: Vec<u16>,
     /// Tells this start from others.
     pub boot_token: [u8; 16],
 }

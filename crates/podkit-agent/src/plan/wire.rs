@@ -206,6 +206,7 @@ impl Descriptors {
         place(frame, self.work_group);
         place(frame, self.namespace_group);
         place(frame, self.oom);
+        frame.bytes(&self.ports);
     }
 
     fn decode(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
@@ -220,6 +221,7 @@ impl Descriptors {
             work_group: some_place(from)?,
             namespace_group: some_place(from)?,
             oom: some_place(from)?,
+            ports: owned(from)?,
         })
     }
 }
@@ -338,8 +340,12 @@ impl ContainerPlan {
             .bytes(&self.user)
             .list(&self.env)
             .bool(self.main.is_some())
-            .list(self.main.as_deref().unwrap_or_default())
-            .rest(&self.boot_token);
+            .list(self.main.as_deref().unwrap_or_default());
+        count(frame, self.ports.len());
+        for port in &self.ports {
+            frame.u16(*port);
+        }
+        frame.rest(&self.boot_token);
     }
 
     fn decode(from: &mut Decoder<'_>) -> Result<Self, DecodeError> {
@@ -378,6 +384,7 @@ impl ContainerPlan {
                 let main = from.list()?;
                 present.then_some(main)
             },
+            ports: many(from, Decoder::u16)?,
             boot_token: from
                 .rest()
                 .try_into()

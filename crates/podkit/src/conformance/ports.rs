@@ -26,6 +26,7 @@ table!["ports":
     Programs port_is_forwarded_as_long_as_somebody_wants_it,
     Programs port_stream_ends_with_the_container,
     Programs port_published_is_reached_and_kept_over_a_restart,
+    Programs port_published_takes_many_callers_and_ends_with_the_container,
     Programs port_published_twice_is_a_conflict_and_makes_nothing,
 ];
 
@@ -229,6 +230,36 @@ async fn port_published_is_reached_and_kept_over_a_restart(lab: Lab) {
         session.stop(Duration::ZERO).await.unwrap();
         session.exec(["true"]).await.unwrap();
     }
+}
+
+async fn port_published_takes_many_callers_and_ends_with_the_container(lab: Lab) {
+    if !lab.podkit().capabilities().ports {
+        return;
+    }
+    let spec = SessionSpec::new().port(Port::new(8010).anywhere());
+    let session = lab.open_with("a", spec).await;
+    let one = *session.ports().await.unwrap().first().unwrap();
+    let address = SocketAddr::new(one.address, one.host);
+    // Nobody listens yet: whoever calls is hung up on.
+    let early = ask_at(address, b"x").await.unwrap_or_default();
+    assert!(early.is_empty());
+    echo(&session, 8010, "0.0.0.0").await;
+    session.wait_for_port(8010, BOUND).await.unwrap();
+    let asks = (0..60_usize).map(|number| async move {
+        let bytes = vec![b'x'; number * 10_000];
+        let answer = ask_at(address, &bytes).await.unwrap();
+        let mut wanted = format!("got {}\n", bytes.len()).into_bytes();
+        wanted.extend(bytes);
+        assert!(answer == wanted, "{number}: {} bytes", answer.len());
+    });
+    futures::future::join_all(asks).await;
+    session.close().await.unwrap();
+    eventually("its end", || async {
+        TcpStream::connect(address).await.err().map(drop)
+    })
+    .await;
+    // The port is free again.
+    drop(std::net::TcpListener::bind(address).unwrap());
 }
 
 async fn port_published_twice_is_a_conflict_and_makes_nothing(lab: Lab) {

@@ -9,7 +9,7 @@ use super::super::{
     TreeKill, stats::ContainerStats,
 };
 use crate::{
-    config::{Image, Isolation, Mount, MountSource, Network},
+    config::{Image, Isolation, Mount, MountSource, Network, Port, Protocol, PublishedPort},
     error::{Error, ErrorKind, Result},
     id::ContainerId,
 };
@@ -36,7 +36,7 @@ pub(super) fn capabilities(facts: &runtime::Facts) -> Capabilities {
         outbound: false,
         parts_sessions: true,
         named_networks: false,
-        ports: false,
+        ports: true,
         dns: false,
         ulimits: false,
         devices: false,
@@ -76,6 +76,7 @@ pub(super) fn spec(spec: &ContainerSpec) -> Result<runtime::ContainerSpec> {
     order.main = main(&spec.main);
     order.mounts = spec.mounts.iter().map(mount).collect::<Result<_>>()?;
     order.network = network(&spec.network)?;
+    order.ports = spec.ports.iter().map(port).collect::<Result<_>>()?;
     order.hosts.clone_from(&spec.hosts);
     order.memory_bytes = spec.limits.memory_bytes;
     order.swap_bytes = spec.limits.swap_bytes;
@@ -225,8 +226,22 @@ pub(super) fn info(info: runtime::ContainerInfo) -> Result<ContainerInfo> {
         last_active_at: info.last_active_at,
         pid: info.pid,
         isolation: info.isolation.and_then(from_isolation),
-        ports: Vec::new(),
+        ports: info.ports.iter().filter_map(published).collect(),
     })
+}
+
+fn published(port: &runtime::Port) -> Option<PublishedPort> {
+    let host = port.host_port()?;
+    let (container, tcp) = (port.container, Protocol::Tcp);
+    Some(PublishedPort::new(container, tcp, port.address, host))
+}
+
+fn port(port: &Port) -> Result<runtime::Port> {
+    if port.protocol != Protocol::Tcp {
+        return Err(unsupported("ports of UDP"));
+    }
+    let host = port.host_number();
+    Ok(runtime::Port::new(port.container, port.address, host))
 }
 
 const fn state(state: runtime::ContainerState) -> ContainerState {
@@ -256,6 +271,7 @@ pub(super) fn error(failure: &runtime::Error) -> Error {
     let kind = match failure.kind() {
         runtime::ErrorKind::NotFound => ErrorKind::NotFound,
         runtime::ErrorKind::AlreadyExists => ErrorKind::AlreadyExists,
+        runtime::ErrorKind::Conflict => ErrorKind::Conflict,
         runtime::ErrorKind::InvalidInput => ErrorKind::InvalidInput,
         runtime::ErrorKind::Unsupported => ErrorKind::Unsupported,
         runtime::ErrorKind::PermissionDenied => ErrorKind::PermissionDenied,

@@ -90,6 +90,7 @@ pub(crate) fn run(start: Start) -> ! {
         unified: None,
         tasks: Vec::new(),
         oom: oom_counter(),
+        ports: Vec::new(),
     })
 }
 

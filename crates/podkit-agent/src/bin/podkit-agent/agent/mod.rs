@@ -20,6 +20,7 @@ mod main_command;
 mod output;
 mod poll;
 mod process;
+mod published;
 mod reap;
 mod requests;
 mod signals;
@@ -87,6 +88,8 @@ pub(crate) struct Config {
     pub(crate) tasks: Vec<OwnedFd>,
     /// Counts what the kernel killed for memory.
     pub(crate) oom: Option<OwnedFd>,
+    /// Sockets of the host's network, and the ports that their callers are passed on to.
+    pub(crate) ports: Vec<(OwnedFd, u16)>,
 }
 
 /// A socket, and who may be at its other end.
@@ -114,6 +117,8 @@ struct Agent {
     lingering: Vec<(i32, u64)>,
     /// Supervisors of commands that ended and left others behind.
     remnants: Vec<i32>,
+    /// Children that pass on what comes to the host's ports.
+    bridges: Vec<i32>,
     /// Groups of such commands.
     remnant_groups: Vec<u32>,
     /// The exec that is the container's own program.
@@ -153,6 +158,11 @@ impl Agent {
             ioctl_fionbio(&listener.socket, true)?;
             poll.add(&listener.socket, Source::Listener, Wants::Read)?;
         }
+        for (place, (socket, _)) in config.ports.iter().enumerate() {
+            ioctl_fionbio(socket, true)?;
+            let source = Source::Port(u32::try_from(place).unwrap_or(u32::MAX));
+            poll.add(socket, source, Wants::Read)?;
+        }
         let log = Log::new(core::mem::take(&mut config.output));
         Ok(Self {
             clocks: ClockState::new(config.clocks),
@@ -167,6 +177,7 @@ impl Agent {
             terminals: Terminals::new(),
             lingering: Vec::new(),
             remnants: Vec::new(),
+            bridges: Vec::new(),
             remnant_groups: Vec::new(),
             main: None,
             log,
@@ -196,6 +207,7 @@ impl Agent {
     fn handle(&mut self, source: Source, ready: poll::Ready) {
         match source {
             Source::Listener => self.accept(),
+            Source::Port(place) => self.take_callers(place),
             Source::Signals => self.take_signals(),
             Source::Dial => self.hear_of_clients(),
             Source::Log => self.go_on_logging(),

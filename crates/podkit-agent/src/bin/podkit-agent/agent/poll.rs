@@ -31,6 +31,7 @@ pub(super) enum Source {
     Dial,
     Log,
     Logger(u32),
+    Port(u32),
 }
 
 impl Source {
@@ -49,6 +50,7 @@ impl Source {
             Self::Dial => (10, 0),
             Self::Log => (11, 0),
             Self::Logger(id) => (12, id),
+            Self::Port(place) => (13, place),
         };
         tag << 32 | u64::from(id)
     }
@@ -69,6 +71,7 @@ impl Source {
             10 => Self::Dial,
             11 => Self::Log,
             12 => Self::Logger(id),
+            13 => Self::Port(id),
             _ => return None,
         })
     }

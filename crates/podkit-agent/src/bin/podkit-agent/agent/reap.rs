@@ -48,6 +48,10 @@ impl Agent {
             self.lingering.swap_remove(at);
             return;
         }
+        if let Some(at) = self.bridges.iter().position(|child| *child == pid) {
+            self.bridges.swap_remove(at);
+            return self.mind_callers();
+        }
         let commands: Vec<u32> = self
             .execs
             .iter()

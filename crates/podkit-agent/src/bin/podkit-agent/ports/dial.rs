@@ -71,7 +71,7 @@ pub(super) fn dial(
 }
 
 /// Connects to whoever listens: on loopback, or at the address that he chose.
-fn reach(port: u16) -> Result<OwnedFd, Stop> {
+pub(super) fn reach(port: u16) -> Result<OwnedFd, Stop> {
     let mut last = Errno::CONNREFUSED;
     let loopback = [
         IpAddr::V4(Ipv4Addr::LOCALHOST),

@@ -1,9 +1,11 @@
 //! Ports of the container, as a child of PID 1 sees them: which are listened on, and bytes to and
 //! from one.
 
+mod bridge;
 mod dial;
 mod listening;
 
+pub(crate) use bridge::bridge;
 use podkit_agent::{FailureKind, PortCall};
 use rustix::{
     fd::BorrowedFd,

@@ -46,6 +46,7 @@ struct Kept {
     unified: Option<OwnedFd>,
     tasks: Vec<OwnedFd>,
     oom: Option<OwnedFd>,
+    ports: Vec<OwnedFd>,
 }
 
 /// Makes the container around this process, and becomes its agent.
@@ -156,6 +157,10 @@ fn become_agent(birth: Birth) -> Result<crate::agent::Config> {
     for place in &wanted.work_tasks {
         tasks.extend(own(Some(*place))?);
     }
+    let mut ports = Vec::new();
+    for place in &wanted.ports {
+        ports.extend(own(Some(*place))?);
+    }
     let unified = own(wanted.work_group)?;
     let oom = own(wanted.oom)?;
     let listener = own(wanted.listener)?;
@@ -165,6 +170,7 @@ fn become_agent(birth: Birth) -> Result<crate::agent::Config> {
         .into_iter()
         .flatten()
         .chain(&tasks)
+        .chain(&ports)
         .map(AsRawFd::as_raw_fd)
         .collect();
     null_standard_streams()?;
@@ -179,6 +185,7 @@ fn become_agent(birth: Birth) -> Result<crate::agent::Config> {
             unified,
             tasks,
             oom,
+            ports,
         },
     ))
 }
@@ -232,5 +239,6 @@ fn config(plan: ContainerPlan, kept: Kept) -> crate::agent::Config {
         unified: kept.unified,
         tasks: kept.tasks,
         oom: kept.oom,
+        ports: kept.ports.into_iter().zip(plan.ports).collect(),
     }
 }
