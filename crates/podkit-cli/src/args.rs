@@ -8,6 +8,7 @@ use podkit::DockerOptions;
 use crate::{
     command_args::CommandArgs,
     image_args::ImageArgs,
+    port_args::{ForwardArgs, PortArgs},
     process_args::{AttachArgs, KillArgs, LogsArgs, PsArgs, ShellArgs, SpawnArgs, WaitArgs},
     resource_args::{LimitArgs, MonitorArgs, PauseArgs, ResumeArgs, StatsArgs},
     spec::SpecArgs,
@@ -131,6 +132,8 @@ pub(crate) enum Command {
     #[command(visible_alias = "list")]
     Ls(LsArgs),
     Inspect(InspectArgs),
+    Port(PortArgs),
+    Forward(ForwardArgs),
     Stats(StatsArgs),
     Limit(LimitArgs),
     Pause(PauseArgs),

@@ -8,6 +8,7 @@ mod config;
 mod engine_args;
 mod image_args;
 mod output;
+mod port_args;
 mod process_args;
 mod pump;
 mod resource_args;

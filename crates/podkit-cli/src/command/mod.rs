@@ -11,6 +11,7 @@ mod image;
 mod inspect;
 mod ls;
 mod monitor;
+mod port;
 mod process;
 mod progress;
 mod pull_bars;
@@ -81,6 +82,8 @@ async fn dispatch(context: &Context, command: Command) -> Result<Exit, Failure> 
         Command::Wait(args) => process::wait(context, args).await,
         Command::Ls(args) => ls::ls(context, args).await,
         Command::Inspect(args) => inspect::inspect(context, args).await,
+        Command::Port(args) => port::port(context, args).await,
+        Command::Forward(args) => port::forward(context, args).await,
         Command::Stats(args) => resources::stats(context, args).await,
         Command::Limit(args) => resources::limit(context, args).await,
         Command::Pause(args) => resources::pause(context, args).await,

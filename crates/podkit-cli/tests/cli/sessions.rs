@@ -380,3 +380,46 @@ fn audit_file_gets_a_line_for_each_command() {
     let refused = home.run(&["--audit", "/no/such/dir/audit", "exec", "s", "true"]);
     assert_eq!(refused.code, 125);
 }
+
+#[test]
+fn ports_are_shown_offered_and_forwarded() {
+    let home = Home::new();
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let number = free.local_addr().unwrap().port();
+    drop(free);
+    home.ok(&["exec", "-q", "-p", &format!("{number}:8000"), "s", "true"]);
+    let shown = home.ok(&["port", "s"]);
+    assert_eq!(shown, format!("8000/tcp -> 127.0.0.1:{number}\n"));
+    let script = "import socket\ns = socket.create_server(('0.0.0.0', 8000))\n\
+                  while True:\n c, _ = s.accept()\n c.sendall(b'hello')\n c.close()";
+    home.ok(&[
+        "spawn",
+        "-q",
+        "s",
+        "--keep-alive",
+        "--",
+        "python3",
+        "-c",
+        script,
+    ]);
+    wait_for("somebody who listens", || {
+        home.ok(&["port", "-l", "s"]).contains("8000")
+    });
+    assert_eq!(hear(number), "hello");
+    let mut forward = home.command(&["forward", "-q", "s", "8000", "--local", "0"]);
+    let mut forward = forward.stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    let mut told = std::io::BufReader::new(forward.stdout.take().unwrap());
+    std::io::BufRead::read_line(&mut told, &mut line).unwrap();
+    let port = line.trim().rsplit(':').next().unwrap().parse().unwrap();
+    assert_eq!(hear(port), "hello");
+    signal(forward.id().into(), rustix::process::Signal::INT);
+    assert!(forward.wait().unwrap().success());
+}
+
+fn hear(port: u16) -> String {
+    let mut text = String::new();
+    let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+    std::io::Read::read_to_string(&mut stream, &mut text).unwrap();
+    text
+}

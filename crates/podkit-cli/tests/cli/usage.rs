@@ -15,6 +15,8 @@ fn help_of_every_command_is_as_reviewed() {
         "attach",
         "spawn",
         "ps",
+        "port",
+        "forward",
         "stats",
         "monitor",
         "limit",
