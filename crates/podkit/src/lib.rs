@@ -60,6 +60,7 @@ mod event;
 mod exec;
 mod id;
 mod podkit;
+mod port_pool;
 mod process;
 mod session;
 mod sync;
@@ -91,14 +92,15 @@ pub use crate::{
     },
     id::{ContainerId, Prefix, SessionId, SessionKey, UserId},
     podkit::{Podkit, PodkitBuilder, session},
+    port_pool::PortPool,
     process::{
         DEFAULT_LOG_LIMIT_BYTES, LogChunk, LogOptions, LogStream, ProcessInfo, ProcessState,
         RestartPolicy, SpawnRequest,
     },
     session::{
         CloseReport, Exec, Expiry, Files, GcOptions, GcReport, HealthOptions, ListSessions,
-        LogEvents, Logs, OnConflict, OpenSession, Opened, PortForward, Process, Session,
-        SessionInfo, Spawn, StatsStream, WriteOptions,
+        LogEvents, Logs, OnConflict, OpenSession, Opened, PortForward, Process, Readiness, Session,
+        SessionInfo, Spawn, StartupCheck, StatsStream, WriteOptions,
     },
 };
 

@@ -42,6 +42,7 @@ mod lifecycle;
 mod ports;
 mod process_logs;
 mod processes;
+mod ready;
 mod resources;
 mod sessions;
 mod sessions_shared;
@@ -203,6 +204,7 @@ pub fn cases() -> impl Iterator<Item = &'static Case> {
         process_logs::CASES,
         resources::CASES,
         ports::CASES,
+        ready::CASES,
         events::CASES,
         health::CASES,
         terminals::CASES,

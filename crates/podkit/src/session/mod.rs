@@ -18,6 +18,7 @@ mod open;
 mod opening;
 mod ports;
 mod process;
+mod ready;
 mod resources;
 mod scoped;
 mod slot;
@@ -39,5 +40,6 @@ pub use self::{
     open::{OnConflict, OpenSession, Opened},
     ports::PortForward,
     process::{Process, Spawn},
+    ready::{Readiness, StartupCheck},
     resources::StatsStream,
 };

@@ -1,6 +1,6 @@
 //! Create or reconnect.
 
-use std::{future::IntoFuture, sync::Arc};
+use std::{future::IntoFuture, sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
 use tokio::time::Instant;
@@ -10,6 +10,7 @@ use super::{
     handle::Session,
     manager::SessionManager,
     opening::Opening,
+    ready::{Readiness, StartupCheck},
     slot::{Live, Slot},
 };
 use crate::{
@@ -110,6 +111,22 @@ pub(super) struct Wish {
     pub(super) spec: SessionSpec,
     pub(super) on_conflict: OnConflict,
     pub(super) effort: Effort,
+    /// Whether it must stay up.
+    pub(super) startup: Option<StartupCheck>,
+    /// When it is ready, and how long that may take.
+    pub(super) ready: Option<(Readiness, Duration)>,
+}
+
+impl Wish {
+    pub(super) const fn new(spec: SessionSpec, on_conflict: OnConflict, effort: Effort) -> Self {
+        Self {
+            spec,
+            on_conflict,
+            effort,
+            startup: None,
+            ready: None,
+        }
+    }
 }
 
 /// What is done to have a running container, at most.
@@ -158,11 +175,7 @@ impl OpenSession {
     }
 
     fn at(target: Result<Target>) -> Self {
-        let wish = Wish {
-            spec: SessionSpec::new(),
-            on_conflict: OnConflict::Fail,
-            effort: Effort::Create,
-        };
+        let wish = Wish::new(SessionSpec::new(), OnConflict::Fail, Effort::Create);
         Self { target, wish }
     }
 
@@ -175,6 +188,36 @@ impl OpenSession {
     /// Says what happens when the container was made with another configuration.
     pub fn on_conflict(mut self, on_conflict: OnConflict) -> Self {
         self.wish.on_conflict = on_conflict;
+        self
+    }
+
+    /// Has a container that is started looked at for a while: one whose own program ends at once fails
+    /// the opening.
+    ///
+    /// # Examples
+    /// ```no_run
+    /// # async fn example(podkit: podkit::Podkit) -> podkit::Result<()> {
+    /// use std::time::Duration;
+    /// use podkit::{Readiness, SessionSpec, StartupCheck};
+    ///
+    /// let session = podkit
+    ///     .session("bob", "web")
+    ///     .spec(SessionSpec::new().image("my-server").image_defaults(true).port(8000))
+    ///     .startup_check(StartupCheck::new())
+    ///     .ready_when(Readiness::http(8000, "/health"), Duration::from_secs(30))
+    ///     .await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub const fn startup_check(mut self, check: StartupCheck) -> Self {
+        self.wish.startup = Some(check);
+        self
+    }
+
+    /// Waits, for so long at most, until a container that is started is ready. One that was made and
+    /// does not become ready is removed, and the opening fails with `TimedOut`.
+    pub fn ready_when(mut self, readiness: Readiness, limit: Duration) -> Self {
+        self.wish.ready = Some((readiness, limit));
         self
     }
 
@@ -209,6 +252,9 @@ impl IntoFuture for OpenSession {
 impl SessionManager {
     /// Opens a session as [`OpenSession`] says.
     pub(super) async fn open(&self, key: &SessionKey, wish: Wish) -> Result<Session> {
+        if let Some((readiness, _)) = &wish.ready {
+            readiness.check()?;
+        }
         let slot = self.slot(key)?;
         let effort = wish.effort;
         let (live, opened, closings) = self.open_slot(&slot, wish, None, Asker::User).await?;
@@ -233,11 +279,7 @@ impl SessionManager {
         effort: Effort,
         asker: Asker,
     ) -> Result<(Arc<Live>, Opened)> {
-        let wish = Wish {
-            spec: SessionSpec::new(),
-            on_conflict: OnConflict::Reuse,
-            effort,
-        };
+        let wish = Wish::new(SessionSpec::new(), OnConflict::Reuse, effort);
         let (live, opened, _) = self.open_slot(slot, wish, Some(closings), asker).await?;
         Ok((live, opened))
     }

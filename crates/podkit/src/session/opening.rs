@@ -94,7 +94,10 @@ impl<'a> Opening<'a> {
         loop {
             let looked = SystemTime::now();
             let round = match self.round().await {
-                Ok(Round::Done(live)) => return Ok((live, self.opened)),
+                Ok(Round::Done(live)) => {
+                    self.verify(&live).await?;
+                    return Ok((live, self.opened));
+                }
                 Ok(round) => round,
                 Err(error) if vanished(&error) && Instant::now() < until => Round::Again,
                 Err(error) => return Err(error),
@@ -118,6 +121,35 @@ impl<'a> Opening<'a> {
                 containers.changed(id, looked, jittered(pause)).await;
                 pause = (pause * 2).min(LONGEST_PAUSE);
             }
+        }
+    }
+
+    /// Looks whether what this opening has started stays up, and is ready.
+    async fn verify(&self, live: &Arc<Live>) -> Result<()> {
+        use Opened::{Created, Reconnected, Recovered, Resumed};
+        if matches!(self.opened, Reconnected | Resumed) {
+            return Ok(());
+        }
+        let (manager, slot) = (self.manager, self.slot);
+        let look = async {
+            if let Some(check) = self.wish.startup {
+                manager.verify_startup(slot, check).await?;
+            }
+            match &self.wish.ready {
+                Some((readiness, limit)) => manager.wait_until_ready(live, readiness, *limit).await,
+                None => Ok(()),
+            }
+        };
+        let Err(error) = look.await else {
+            return Ok(());
+        };
+        if !matches!(self.opened, Created | Recovered) {
+            return Err(error);
+        }
+        manager.containers().forget(&slot.name);
+        match manager.remove_container(slot, &slot.name).await {
+            Ok(()) => Err(error),
+            Err(failure) => Err(error.with_cleanup(failure)),
         }
     }
 

@@ -50,11 +50,7 @@ impl SessionManager {
                 error!(%error, "a throw-away session could not be closed");
             }
         })?;
-        let wish = Wish {
-            spec,
-            on_conflict: OnConflict::Fail,
-            effort: Effort::Create,
-        };
+        let wish = Wish::new(spec, OnConflict::Fail, Effort::Create);
         let result = match self.open(&key, wish).await {
             Ok(session) => body(&session).await,
             Err(error) => Err(error),

@@ -224,6 +224,8 @@ impl Agent {
             let mut buffer = alloc::vec![0_u8; MAX_DATA_BYTES];
             match read_some(fd, &mut buffer) {
                 None => break,
+                // It was killed with all else; the client hears why the container stops.
+                Some(0) if self.closing.is_some() => return self.end_file(id),
                 Some(0) => {
                     let text = "the file call ended without an answer";
                     return self.fail_file(id, failure(FailureKind::Unexpected, 0, text));
