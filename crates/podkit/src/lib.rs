@@ -99,8 +99,8 @@ pub use crate::{
     },
     session::{
         CloseReport, Exec, Expiry, Files, GcOptions, GcReport, HealthOptions, ListSessions,
-        LogEvents, Logs, OnConflict, OpenSession, Opened, PortForward, Process, Readiness, Session,
-        SessionInfo, Spawn, StartupCheck, StatsStream, WriteOptions,
+        LogEvents, Logs, OnConflict, OpenSession, Opened, PortForward, Process, Readiness, RunOnce,
+        Session, SessionInfo, Spawn, StartupCheck, StatsStream, WriteOptions,
     },
 };
 

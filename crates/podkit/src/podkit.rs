@@ -16,10 +16,11 @@ use crate::{
     },
     error::{Error, Result},
     event::{AuditLog, EventBus, EventHandler, EventStream},
+    exec::ExecOutput,
     id::{Prefix, SessionKey},
     session::{
-        CloseReport, GcOptions, GcReport, HealthOptions, ListSessions, OpenSession, Session,
-        SessionInfo, SessionManager, StatsStream,
+        CloseReport, GcOptions, GcReport, HealthOptions, ListSessions, OpenSession, RunOnce,
+        Session, SessionInfo, SessionManager, StatsStream,
     },
 };
 
@@ -217,6 +218,22 @@ impl Podkit {
     #[must_use]
     pub fn events(&self) -> EventStream {
         self.0.events().subscribe()
+    }
+
+    /// Runs one command in a fresh throw-away container, with files of its own; the container is removed
+    /// whatever happens.
+    ///
+    /// # Errors
+    /// As of an exec; what keeps the container from being made, or a file from being written.
+    ///
+    /// # Cancel safety
+    /// The container is removed when the future is dropped.
+    pub async fn run_once(
+        &self,
+        spec: impl Into<SessionSpec>,
+        once: RunOnce,
+    ) -> Result<ExecOutput> {
+        self.0.run_once(spec.into(), once).await
     }
 
     /// Name of the engine, such as `embedded`.

@@ -55,6 +55,16 @@ const PROGRAM: &str = r#"
 int main(void) { printf("%.0f\n", sqrt(1764.0)); return 7; }
 "#;
 
+fn examples_of_the_seed_work() {
+    let place = Place::new();
+    block_on(support::examples::run_all(
+        || place.builder(),
+        place.path(),
+        None,
+    ));
+    place.assert_empty();
+}
+
 fn programs_of_the_host_do_real_work() {
     let place = Place::new();
     block_on(async {
@@ -238,6 +248,7 @@ fn main() -> ExitCode {
             "first_command_prints_the_workspace",
             first_command_prints_the_workspace,
         ),
+        ("examples_of_the_seed_work", examples_of_the_seed_work),
         (
             "programs_of_the_host_do_real_work",
             programs_of_the_host_do_real_work,

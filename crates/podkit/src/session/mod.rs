@@ -20,6 +20,7 @@ mod ports;
 mod process;
 mod ready;
 mod resources;
+mod run_once;
 mod scoped;
 mod slot;
 mod spec;
@@ -42,4 +43,5 @@ pub use self::{
     process::{Process, Spawn},
     ready::{Readiness, StartupCheck},
     resources::StatsStream,
+    run_once::RunOnce,
 };

@@ -11,6 +11,7 @@ mod support;
 mod agent;
 mod clients;
 mod events;
+mod examples;
 mod images;
 mod main_program;
 mod proxy;
@@ -150,7 +151,7 @@ fn main() -> ExitCode {
         return code;
     }
     let asked = asked_for();
-    let tables: [(&str, &[Test]); 9] = [
+    let tables: [(&str, &[Test]); 10] = [
         ("settings", settings::TESTS),
         ("main_program", main_program::TESTS),
         ("images", images::TESTS),
@@ -160,6 +161,7 @@ fn main() -> ExitCode {
         ("clients", clients::TESTS),
         ("restart", restart::TESTS),
         ("transport", transport::TESTS),
+        ("examples", examples::TESTS),
     ];
     let trials = ENGINES.iter().flat_map(|engine| {
         let skipped = !asked.iter().any(|name| name == engine);

@@ -4,6 +4,7 @@
 #![expect(unreachable_pub, reason = "this module is part of several programs")]
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by a panic")]
 
+pub mod examples;
 pub mod host;
 pub mod worker;
 
@@ -13,7 +14,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use podkit::{ConnectOptions, Podkit, Prefix, SessionSpec, backend::connect::connect};
+use podkit::{
+    ConnectOptions, Podkit, PodkitBuilder, Prefix, SessionSpec, backend::connect::connect,
+};
 use tempfile::TempDir;
 
 /// Runs a future as a program with two cores would.
@@ -67,6 +70,11 @@ impl Place {
 
     pub fn options(&self) -> ConnectOptions {
         options_at(self.path())
+    }
+
+    /// A podkit with its state here, to be put together further.
+    pub fn builder(&self) -> PodkitBuilder {
+        builder_at(self.path())
     }
 
     /// A podkit on the embedded engine with its state here.
@@ -126,19 +134,19 @@ pub async fn podkit_at(directory: &Path) -> Podkit {
 }
 
 pub async fn try_podkit_at(directory: &Path) -> podkit::Result<Podkit> {
+    builder_at(directory).build().await
+}
+
+fn builder_at(directory: &Path) -> PodkitBuilder {
     let builder = Podkit::builder().connect_options(options_at(directory));
     match std::fs::read_to_string(directory.join(ENGINE)) {
-        Ok(engine) => {
-            builder
-                .backend(engine)
-                .prefix(prefix_of(directory))
-                .default_spec(SessionSpec::new().image(DEBIAN))
-                .build()
-                .await
-        }
+        Ok(engine) => builder
+            .backend(engine)
+            .prefix(prefix_of(directory))
+            .default_spec(SessionSpec::new().image(DEBIAN)),
         Err(_) => {
             let builder = builder.backend("embedded");
-            builder.prefix(Prefix::new("test").unwrap()).build().await
+            builder.prefix(Prefix::new("test").unwrap())
         }
     }
 }
