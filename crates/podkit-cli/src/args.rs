@@ -204,11 +204,17 @@ pub(crate) struct ExecArgs {
 Examples:
   podkit run host -- python3 -c 'print(6*7)'
   podkit run --network none --memory 256m --timeout 10s host -- ./untrusted < input
+  podkit run --file main.py host -- python3 main.py
   podkit run dir:/srv/rootfs -c 'cat /etc/os-release'")]
 pub(crate) struct RunArgs {
     /// host, dir:/path, tar:/path, or a reference
     #[arg(value_name = "IMAGE")]
     pub(crate) image: String,
+
+    /// Put a file of this machine into the container before, at PATH or under its own name in
+    /// /workspace
+    #[arg(long = "file", value_name = "FILE[:PATH]")]
+    pub(crate) files: Vec<String>,
 
     #[command(flatten)]
     pub(crate) command: CommandArgs,

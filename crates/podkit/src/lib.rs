@@ -79,7 +79,7 @@ pub use crate::{
     },
     container::{
         ContainerManager, ContainerStats, Deadlines, ImageInfo, MountStrategy, PullProgress,
-        PullRequest,
+        PullRequest, VolumeWorkspaces,
     },
     error::{Error, ErrorKind, Result},
     event::{

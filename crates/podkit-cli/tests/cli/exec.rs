@@ -483,3 +483,24 @@ fn paused_reader_holds_the_command_back_and_loses_nothing() {
     assert_eq!(output.len(), 8_000_004);
     assert!(output.ends_with(b"end\n"));
 }
+
+#[test]
+fn run_finds_the_files_that_it_was_given() {
+    let home = Home::new();
+    std::fs::write(home.path("main.sh"), "echo $(cat data/in) ran").unwrap();
+    std::fs::write(home.path("in"), "it").unwrap();
+    let main = home.path("main.sh");
+    let data = format!("{}:data/in", home.path("in").display());
+    let words = [
+        "run",
+        "-q",
+        "--file",
+        main.to_str().unwrap(),
+        "--file",
+        &data,
+    ];
+    let words = [&words[..], &["host", "--", "sh", "main.sh"]].concat();
+    assert_eq!(home.ok(&words), "it ran\n");
+    let missing = home.run(&["run", "--file", "/no/such/file", "host", "true"]);
+    assert_eq!(missing.code, 2);
+}

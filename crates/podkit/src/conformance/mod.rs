@@ -48,6 +48,7 @@ mod sessions;
 mod sessions_shared;
 mod stage;
 mod terminals;
+mod volumes;
 
 use std::{
     fmt,
@@ -203,6 +204,7 @@ pub fn cases() -> impl Iterator<Item = &'static Case> {
         processes::CASES,
         process_logs::CASES,
         resources::CASES,
+        volumes::CASES,
         ports::CASES,
         ready::CASES,
         events::CASES,

@@ -17,7 +17,7 @@ mod workspace;
 pub use self::{
     deadlines::Deadlines,
     manager::ContainerManager,
-    mounts::{MountContext, MountStrategy, WorkspaceMounts},
+    mounts::{MountContext, MountStrategy, VolumeWorkspaces, WorkspaceMounts},
     resolve::{ContainerRequest, check, resolve},
 };
 pub(crate) use self::{

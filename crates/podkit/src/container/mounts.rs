@@ -5,6 +5,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use data_encoding::HEXLOWER;
+use sha2::{Digest, Sha256};
+
 use super::{paths, workspace};
 use crate::{
     config::{Mount, MountSource, SessionSpec, WORKSPACE_PATH},
@@ -92,6 +95,79 @@ impl MountStrategy for WorkspaceMounts {
         let rest = paths::below(host_path, &directory(context)?)?;
         Ok(Path::new(WORKSPACE_PATH).join(rest))
     }
+}
+
+/// A volume of the engine for each session, at `/workspace`: it stays when the session is closed, and
+/// no session sees another one's. For engines with named volumes, wherever they are.
+///
+/// # Examples
+/// ```no_run
+/// # async fn example() -> podkit::Result<()> {
+/// use podkit::{Podkit, VolumeWorkspaces};
+///
+/// let podkit = Podkit::builder()
+///     .backend("docker")
+///     .mount_strategy(VolumeWorkspaces::new("data")?)
+///     .build()
+///     .await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VolumeWorkspaces {
+    prefix: String,
+}
+
+impl VolumeWorkspaces {
+    /// Volumes whose names begin like this: 1 to 32 of `a-z`, `0-9`, `_` and `-`, first a letter or a
+    /// digit.
+    ///
+    /// # Errors
+    /// `InvalidInput` for another text.
+    pub fn new(prefix: impl Into<String>) -> Result<Self> {
+        let prefix = prefix.into();
+        let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '-');
+        let begins = prefix.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit());
+        if !begins || prefix.len() > 32 || !prefix.chars().all(good) {
+            return Err(Error::invalid_input(format!(
+                "{prefix:?} cannot begin the name of a volume"
+            )));
+        }
+        Ok(Self { prefix })
+    }
+
+    /// The name of a session's volume: the same for ever, and no other session's.
+    #[must_use]
+    pub fn volume(&self, user: &str, session: &str) -> String {
+        // Volumes are one namespace, and so are container names: what is right there is right here.
+        let mut hash = Sha256::new();
+        for part in [user, session] {
+            hash.update(part.len().to_le_bytes());
+            hash.update(part);
+        }
+        let hash = HEXLOWER.encode(hash.finalize().get(..16).unwrap_or_default());
+        format!("{}-{hash}", self.prefix)
+    }
+}
+
+impl MountStrategy for VolumeWorkspaces {
+    fn mounts(&self, context: &MountContext<'_>) -> Result<Vec<Mount>> {
+        let volume = self.volume(context.user, context.session);
+        Ok(vec![Mount::volume(volume, WORKSPACE_PATH)])
+    }
+
+    fn to_host_path(&self, _: &MountContext<'_>, _: &Path) -> Result<PathBuf> {
+        Err(not_here())
+    }
+
+    fn to_container_path(&self, _: &MountContext<'_>, _: &Path) -> Result<PathBuf> {
+        Err(not_here())
+    }
+}
+
+fn not_here() -> Error {
+    Error::invalid_input("the workspace is a volume of the engine, which has no path here")
+        .with_hint("use the session's files, which go through its container")
 }
 
 /// The session's directory below the base: ids cannot be `.`, `..` or hold a slash once encoded.
