@@ -24,9 +24,9 @@ use std::{
 use tokio::runtime::{Builder, Handle, Runtime};
 
 use crate::{
-    CloseReport, Error, ErrorKind, ExecOutput, ExecRequest, FileEntry, GcOptions, GcReport,
-    LogChunk, OnConflict, Opened, PodkitBuilder, ProcessInfo, Result, SessionInfo, SessionKey,
-    SessionSpec,
+    CloseReport, ContainerStats, Error, ErrorKind, ExecOutput, ExecRequest, FileEntry, GcOptions,
+    GcReport, LimitChange, LogChunk, OnConflict, Opened, PodkitBuilder, ProcessInfo, Result,
+    SessionInfo, SessionKey, SessionSpec,
 };
 
 /// A runtime with one thread, which also keeps connections alive between calls.
@@ -160,6 +160,15 @@ impl Podkit {
     /// See [`crate::Podkit::stop`].
     pub fn stop(&self, key: &SessionKey, grace: Duration) -> Result<()> {
         self.engine.run(self.inner.stop(key, grace))
+    }
+
+    /// See [`crate::Podkit::run_once`].
+    pub fn run_once(
+        &self,
+        spec: impl Into<SessionSpec>,
+        once: crate::RunOnce,
+    ) -> Result<ExecOutput> {
+        self.engine.run(self.inner.run_once(spec, once))
     }
 
     /// See [`crate::Podkit::close`].
@@ -301,6 +310,36 @@ impl Session {
     /// See [`crate::Session::touch`].
     pub fn touch(&self) -> Result<()> {
         self.engine.run(self.inner.touch())
+    }
+
+    /// See [`crate::Session::stats`].
+    pub fn stats(&self) -> Result<ContainerStats> {
+        self.engine.run(self.inner.stats())
+    }
+
+    /// See [`crate::Session::set_limits`].
+    pub fn set_limits(&self, change: LimitChange) -> Result<()> {
+        self.engine.run(self.inner.set_limits(change))
+    }
+
+    /// See [`crate::Session::pause`].
+    pub fn pause(&self) -> Result<()> {
+        self.engine.run(self.inner.pause())
+    }
+
+    /// See [`crate::Session::resume`].
+    pub fn resume(&self) -> Result<()> {
+        self.engine.run(self.inner.resume())
+    }
+
+    /// See [`crate::Session::url`].
+    pub fn url(&self, port: u16) -> Result<String> {
+        self.engine.run(self.inner.url(port))
+    }
+
+    /// See [`crate::Session::wait_for_port`].
+    pub fn wait_for_port(&self, port: u16, limit: Duration) -> Result<()> {
+        self.engine.run(self.inner.wait_for_port(port, limit))
     }
 
     /// See [`crate::Session::stop`].

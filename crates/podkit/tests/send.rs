@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use podkit::{GcOptions, Podkit, Process, Session, SessionKey, WriteOptions};
+use podkit::{
+    EventStream, GcOptions, LimitChange, Podkit, Process, RunOnce, Session, SessionKey,
+    SessionSpec, StatsStream, WriteOptions,
+};
 
 fn spawnable<T: Send>(_: &T) {}
 
@@ -51,6 +54,25 @@ fn check_processes(session: &Session, process: &Process) {
     spawnable(&async { process.wait_for_log("a", Duration::ZERO).await });
 }
 
+fn check_resources(session: &Session, stats: &mut StatsStream, events: &mut EventStream) {
+    spawnable(&async { session.stats().await });
+    spawnable(&async { session.pause().await });
+    spawnable(&async { session.resume().await });
+    spawnable(&async { session.set_limits(LimitChange::new()).await });
+    spawnable(&async { stats.next().await });
+    spawnable(&async { events.next().await });
+}
+
+fn check_ports(session: &Session) {
+    let local = ([127, 0, 0, 1], 0).into();
+    spawnable(&async { session.ports().await });
+    spawnable(&async { session.url(80).await });
+    spawnable(&async { session.listening_ports().await });
+    spawnable(&async { session.wait_for_port(80, Duration::ZERO).await });
+    spawnable(&async { session.connect_port(80).await });
+    spawnable(&async { session.forward_port(local, 80).await });
+}
+
 fn check_podkit(podkit: &Podkit, key: &SessionKey) {
     spawnable(&async { Podkit::connect("auto").await });
     spawnable(&async { podkit.session("a", "b").await });
@@ -58,6 +80,13 @@ fn check_podkit(podkit: &Podkit, key: &SessionKey) {
     spawnable(&async { podkit.inspect(key).await });
     spawnable(&async { podkit.close(key).await });
     spawnable(&async { podkit.gc(GcOptions::new()).await });
+    spawnable(&async {
+        podkit
+            .run_once(SessionSpec::new(), RunOnce::new(["true"]))
+            .await
+    });
+    spawnable(&async { podkit.stats(key).await });
+    spawnable(&async { podkit.pause(key).await });
     spawnable(&async { podkit.shutdown().await });
 }
 
@@ -66,5 +95,7 @@ fn futures_of_the_public_api_can_be_spawned() {
     // That they compile is the test.
     let _: fn(&Session) = check_session;
     let _: fn(&Session, &Process) = check_processes;
+    let _: fn(&Session, &mut StatsStream, &mut EventStream) = check_resources;
+    let _: fn(&Session) = check_ports;
     let _: fn(&Podkit, &SessionKey) = check_podkit;
 }

@@ -32,7 +32,8 @@ pub enum HostPort {
     Same,
     /// This one.
     Number(u16),
-    /// Any free one; the session's info says which.
+    /// Any free one; the session's info says which. It stays the same as long as it is free, but that Docker
+    /// chooses anew each time the container is started.
     Any,
 }
 
