@@ -232,3 +232,30 @@ fn prebuilt_agent_is_small_and_matches_its_hash() {
         assert_eq!(digest, binary.sha256, "rebuild with `just agent`");
     }
 }
+
+/// Each defect of the library that came before is named, with tests that are there.
+#[test]
+fn compat_names_tests_that_exist() {
+    let text = fs::read_to_string(root().join("docs/compat.md")).unwrap();
+    let sources = sources();
+    let mut numbers = Vec::new();
+    for line in text.lines() {
+        let mut cells = line.trim_matches('|').split('|');
+        let Some(number) = cells.next().and_then(|cell| cell.trim().parse::<u32>().ok()) else {
+            continue;
+        };
+        numbers.push(number);
+        let tests = cells.next_back().unwrap_or_default();
+        let names = tests.split('`').skip(1).step_by(2);
+        let missing: Vec<&str> = names
+            .clone()
+            .filter(|name| {
+                let function = format!("fn {name}(");
+                !sources.iter().any(|source| source.text.contains(&function))
+            })
+            .collect();
+        assert!(names.count() > 0, "{number} names no test");
+        assert!(missing.is_empty(), "{number}: {missing:?}");
+    }
+    assert_eq!(numbers, (1..=53).collect::<Vec<_>>());
+}

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use tokio::time::{Instant, MissedTickBehavior, interval_at};
+use tokio::time::{Instant, sleep_until};
 
 use super::{handle::Session, manager::SessionManager, slot::Slot};
 use crate::{
@@ -103,12 +103,11 @@ impl SessionManager {
                 "this engine does not count what a container uses",
             ));
         }
-        let mut ticks = interval_at(Instant::now(), interval.max(SHORTEST_INTERVAL));
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Ok(StatsStream {
             manager: self.clone(),
             key,
-            ticks,
+            interval: interval.max(SHORTEST_INTERVAL),
+            next: None,
             last: None,
         })
     }
@@ -189,7 +188,8 @@ fn does_not_run() -> Error {
 pub struct StatsStream {
     manager: SessionManager,
     key: SessionKey,
-    ticks: tokio::time::Interval,
+    interval: Duration,
+    next: Option<Instant>,
     last: Option<SystemTime>,
 }
 
@@ -203,7 +203,10 @@ impl StatsStream {
     /// # Cancel safety
     /// Nothing is lost when the future is dropped.
     pub async fn next(&mut self) -> Result<Option<ContainerStats>> {
-        self.ticks.tick().await;
+        if let Some(next) = self.next {
+            sleep_until(next).await;
+        }
+        self.next = Some(Instant::now() + self.interval);
         match self.manager.stats(&self.key).await {
             Ok(stats) => {
                 self.last = Some(stats.at);
