@@ -2,14 +2,14 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::Weak,
+    sync::{Arc, Weak},
     time::{Duration, SystemTime},
 };
 
-use futures::{StreamExt, stream};
+use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use tokio::{
-    sync::watch,
-    time::{Instant, sleep},
+    sync::{Notify, Semaphore},
+    time::{Instant, sleep, sleep_until},
 };
 use tracing::warn;
 
@@ -18,11 +18,13 @@ pub use self::options::HealthOptions;
 use super::{
     GcOptions, labels,
     manager::{Inner, SessionManager},
+    slot::Slot,
 };
 use crate::{
     container::{ContainerEventKind, Watched, jittered},
     error::Result,
-    id::SessionKey,
+    id::{ContainerId, SessionKey},
+    sync::Lock,
 };
 
 mod look;
@@ -30,6 +32,9 @@ mod options;
 
 /// Sessions that are looked at at the same time.
 const PARALLEL: usize = 16;
+
+/// How soon what the engine has told of is looked at.
+const SOON: Duration = Duration::from_millis(20);
 
 /// What is remembered of one session from look to look.
 #[derive(Debug, Default)]
@@ -47,12 +52,28 @@ struct Chart {
     ended: HashSet<String>,
 }
 
+/// What a look comes to: what is remembered of the session, if it is watched on. Nothing for the
+/// cleaning.
+type Looked = Option<(SessionKey, Option<Chart>)>;
+
 /// The one who watches.
 struct Monitor {
     manager: Weak<Inner>,
     options: HealthOptions,
     began: SystemTime,
     charts: HashMap<SessionKey, Chart>,
+    /// Looks and recoveries that go on; one that takes long holds no other session up.
+    looks: FuturesUnordered<BoxFuture<'static, Looked>>,
+    busy: HashSet<SessionKey>,
+    places: Arc<Semaphore>,
+    cleaning: bool,
+}
+
+/// Containers of which the engine has told something.
+#[derive(Debug, Default)]
+struct Told {
+    names: Lock<HashSet<ContainerId>>,
+    notify: Notify,
 }
 
 impl SessionManager {
@@ -63,37 +84,42 @@ impl SessionManager {
             options,
             began: SystemTime::now(),
             charts: HashMap::new(),
+            looks: FuturesUnordered::new(),
+            busy: HashSet::new(),
+            places: Arc::new(Semaphore::new(PARALLEL)),
+            cleaning: false,
         };
         let mut stopping = self.tasks().stopping();
-        let (hurry, mut hurried) = watch::channel(());
+        let told = Arc::new(Told::default());
+        let heard = Arc::clone(&told);
         self.tasks().spawn(async move {
-            let watching = monitor.run(&mut hurried);
             tokio::select! {
-                () = watching => {}
+                () = monitor.run(&heard) => {}
                 _ = stopping.wait_for(|stopping| *stopping) => {}
             }
         })?;
-        self.listen(hurry)
+        self.listen(told)
     }
 
-    /// Has the monitor look at once when the engine tells of something.
-    fn listen(&self, hurry: watch::Sender<()>) -> Result<()> {
+    /// Has the monitor look at once at what the engine tells of.
+    fn listen(&self, told: Arc<Told>) -> Result<()> {
         let weak = self.downgrade();
         let mut stopping = self.tasks().stopping();
         self.tasks().spawn(async move {
             let listening = async {
                 while let Some(manager) = weak.upgrade().map(Self::from_inner) {
                     let about = Watched::Labels(labels::filter(manager.prefix()));
-                    let told = manager.containers().watch(&about, SystemTime::now()).await;
+                    let events = manager.containers().watch(&about, SystemTime::now()).await;
                     drop(manager);
-                    let Some(told) = told else {
+                    let Some(events) = events else {
                         return;
                     };
-                    if let Ok(mut told) = told {
-                        while let Some(Ok(event)) = told.next().await {
+                    if let Ok(mut events) = events {
+                        while let Some(Ok(event)) = events.next().await {
                             use ContainerEventKind::{Ended, OutOfMemory, Paused, Removed};
                             if matches!(event.kind, Ended | OutOfMemory | Paused | Removed) {
-                                hurry.send_replace(());
+                                told.names.lock().insert(event.container);
+                                told.notify.notify_one();
                             }
                         }
                     }
@@ -110,34 +136,53 @@ impl SessionManager {
 }
 
 impl Monitor {
-    async fn run(&mut self, hurried: &mut watch::Receiver<()>) {
+    async fn run(&mut self, told: &Told) {
         let interval = self.options.interval.max(Duration::from_millis(10));
-        let mut cleaned = Instant::now();
+        let mut next = Instant::now() + jittered(interval);
         loop {
-            tokio::select! {
-                () = sleep(jittered(interval)) => {}
-                Ok(()) = hurried.changed() => {
-                    // What was done on purpose is on record in a moment.
-                    sleep(jittered(interval.min(Duration::from_millis(20)))).await;
+            let named = tokio::select! {
+                () = sleep_until(next) => {
+                    next = Instant::now() + jittered(interval);
+                    None
                 }
-            }
+                () = told.notify.notified() => {
+                    // What was done on purpose is on record in a moment.
+                    sleep(jittered(interval.min(SOON))).await;
+                    Some(std::mem::take(&mut *told.names.lock()))
+                }
+                Some(looked) = self.looks.next(), if !self.looks.is_empty() => {
+                    self.note(looked);
+                    continue;
+                }
+            };
             let Some(manager) = self.manager.upgrade().map(SessionManager::from_inner) else {
                 return;
             };
-            self.round(&manager).await;
-            if let Some(idle) = self.options.clean_orphans
-                && cleaned.elapsed() >= interval
-            {
-                cleaned = Instant::now();
-                let options = GcOptions::new().with_idle(idle);
-                if let Err(error) = manager.collect_here(options).await {
-                    warn!(%error, "orphans cannot be looked for");
-                }
+            let slots = match &named {
+                Some(names) => self.named_slots(&manager, names).await,
+                None => self.all_slots(&manager).await,
+            };
+            for slot in slots {
+                self.begin_look(&manager, slot);
+            }
+            if named.is_none() {
+                self.clean(&manager);
             }
         }
     }
 
-    async fn round(&mut self, manager: &SessionManager) {
+    fn note(&mut self, looked: Looked) {
+        match looked {
+            None => self.cleaning = false,
+            Some((key, chart)) => {
+                self.busy.remove(&key);
+                self.charts.extend(chart.map(|chart| (key, chart)));
+            }
+        }
+    }
+
+    /// The sessions that are watched.
+    async fn all_slots(&mut self, manager: &SessionManager) -> Vec<Arc<Slot>> {
         let mut slots = manager.known_slots();
         if self.options.all_sessions {
             match manager.prefix_slots().await {
@@ -147,25 +192,67 @@ impl Monitor {
         }
         slots.sort_by(|one, other| one.key.cmp(&other.key));
         slots.dedup_by(|one, other| one.key == other.key);
-        let mut old = std::mem::take(&mut self.charts);
-        let (options, began) = (self.options, self.began);
-        let looks: Vec<_> = slots
-            .into_iter()
-            .map(|slot| {
-                let chart = old.remove(&slot.key).unwrap_or_default();
-                let look = Look {
-                    manager: manager.clone(),
-                    slot,
-                    options,
-                    began,
-                    chart,
-                };
-                Box::pin(look.run())
-            })
-            .collect();
-        let mut looks = stream::iter(looks).buffer_unordered(PARALLEL);
-        while let Some((key, chart)) = looks.next().await {
-            self.charts.extend(chart.map(|chart| (key, chart)));
+        let there: HashSet<&SessionKey> = slots.iter().map(|slot| &slot.key).collect();
+        self.charts.retain(|key, _| there.contains(key));
+        slots
+    }
+
+    /// Those of them whose containers the engine has told of.
+    async fn named_slots(
+        &self,
+        manager: &SessionManager,
+        names: &HashSet<ContainerId>,
+    ) -> Vec<Arc<Slot>> {
+        let mut slots = manager.known_slots();
+        slots.retain(|slot| names.contains(&slot.name));
+        if !self.options.all_sessions {
+            return slots;
         }
+        for name in names {
+            if slots.iter().any(|slot| slot.name == *name) {
+                continue;
+            }
+            // One that cannot be looked at now is looked at with all others.
+            if let Ok(Some(info)) = manager.containers().find(name).await
+                && let Some(key) = labels::owner(manager.prefix(), &info)
+                && let Ok(slot) = manager.slot(&key)
+            {
+                slots.push(slot);
+            }
+        }
+        slots
+    }
+
+    fn begin_look(&mut self, manager: &SessionManager, slot: Arc<Slot>) {
+        if !self.busy.insert(slot.key.clone()) {
+            return;
+        }
+        let look = Look {
+            manager: manager.clone(),
+            chart: self.charts.remove(&slot.key).unwrap_or_default(),
+            slot,
+            options: self.options,
+            began: self.began,
+        };
+        let places = Arc::clone(&self.places);
+        self.looks.push(Box::pin(async move {
+            let _place = places.acquire().await;
+            Some(look.run().await)
+        }));
+    }
+
+    fn clean(&mut self, manager: &SessionManager) {
+        let Some(idle) = self.options.clean_orphans.filter(|_| !self.cleaning) else {
+            return;
+        };
+        self.cleaning = true;
+        let manager = manager.clone();
+        self.looks.push(Box::pin(async move {
+            let options = GcOptions::new().with_idle(idle);
+            if let Err(error) = manager.collect_here(options).await {
+                warn!(%error, "orphans cannot be looked for");
+            }
+            None
+        }));
     }
 }
