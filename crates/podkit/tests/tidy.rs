@@ -241,7 +241,10 @@ fn compat_names_tests_that_exist() {
     let mut numbers = Vec::new();
     for line in text.lines() {
         let mut cells = line.trim_matches('|').split('|');
-        let Some(number) = cells.next().and_then(|cell| cell.trim().parse::<u32>().ok()) else {
+        let Some(number) = cells
+            .next()
+            .and_then(|cell| cell.trim().parse::<u32>().ok())
+        else {
             continue;
         };
         numbers.push(number);

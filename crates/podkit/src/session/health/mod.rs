@@ -159,7 +159,7 @@ impl Monitor {
                 return;
             };
             let slots = match &named {
-                Some(names) => self.named_slots(&manager, names).await,
+                Some(names) => named_slots(&manager, names, self.options.all_sessions).await,
                 None => self.all_slots(&manager).await,
             };
             for slot in slots {
@@ -197,32 +197,6 @@ impl Monitor {
         slots
     }
 
-    /// Those of them whose containers the engine has told of.
-    async fn named_slots(
-        &self,
-        manager: &SessionManager,
-        names: &HashSet<ContainerId>,
-    ) -> Vec<Arc<Slot>> {
-        let mut slots = manager.known_slots();
-        slots.retain(|slot| names.contains(&slot.name));
-        if !self.options.all_sessions {
-            return slots;
-        }
-        for name in names {
-            if slots.iter().any(|slot| slot.name == *name) {
-                continue;
-            }
-            // One that cannot be looked at now is looked at with all others.
-            if let Ok(Some(info)) = manager.containers().find(name).await
-                && let Some(key) = labels::owner(manager.prefix(), &info)
-                && let Ok(slot) = manager.slot(&key)
-            {
-                slots.push(slot);
-            }
-        }
-        slots
-    }
-
     fn begin_look(&mut self, manager: &SessionManager, slot: Arc<Slot>) {
         if !self.busy.insert(slot.key.clone()) {
             return;
@@ -255,4 +229,30 @@ impl Monitor {
             None
         }));
     }
+}
+
+/// The sessions that are watched and whose containers the engine has told of.
+async fn named_slots(
+    manager: &SessionManager,
+    names: &HashSet<ContainerId>,
+    all_sessions: bool,
+) -> Vec<Arc<Slot>> {
+    let mut slots = manager.known_slots();
+    slots.retain(|slot| names.contains(&slot.name));
+    if !all_sessions {
+        return slots;
+    }
+    for name in names {
+        if slots.iter().any(|slot| slot.name == *name) {
+            continue;
+        }
+        // One that cannot be looked at now is looked at with all others.
+        if let Ok(Some(info)) = manager.containers().find(name).await
+            && let Some(key) = labels::owner(manager.prefix(), &info)
+            && let Ok(slot) = manager.slot(&key)
+        {
+            slots.push(slot);
+        }
+    }
+    slots
 }
