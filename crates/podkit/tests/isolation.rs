@@ -21,7 +21,7 @@ use std::{
 };
 
 use podkit::{
-    Isolation, Mount, Outcome, Session, SessionSpec, Workspace,
+    Isolation, Mount, Outcome, Port, Session, SessionSpec, Workspace,
     conformance::{ATTACKS, Stage, build_programs},
 };
 use support::{Place, block_on, host, wait_for};
@@ -217,6 +217,84 @@ fn timeout_ends_every_process_of_a_stubborn_command() {
     });
 }
 
+/// Says which of the given processes it could take something from.
+const TAKE: &str = r#"
+import ctypes, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+ATTACH, DETACH, PIDFD_OPEN, PIDFD_GETFD = 16, 17, 434, 438
+for pid in map(int, sys.argv[1:]):
+    try:
+        print(pid, "fds", os.listdir(f"/proc/{pid}/fd"))
+    except OSError:
+        pass
+    try:
+        open(f"/proc/{pid}/mem", "rb").close()
+        print(pid, "mem")
+    except OSError:
+        pass
+    pidfd = libc.syscall(PIDFD_OPEN, pid, 0)
+    for fd in range(32):
+        if libc.syscall(PIDFD_GETFD, pidfd, fd, 0) >= 0:
+            print(pid, "getfd", fd)
+    if libc.ptrace(ATTACH, pid, 0, 0) == 0:
+        os.waitpid(pid, 0)
+        libc.ptrace(DETACH, pid, 0, 0)
+        print(pid, "ptrace")
+"#;
+
+/// PID 1 and its children hold sockets of the host's network where a port is published.
+fn sockets_of_published_ports_cannot_be_taken_from_inside() {
+    let place = Place::new();
+    block_on(async {
+        let podkit = place.podkit().await;
+        let mut spec = SessionSpec::new()
+            .image("host")
+            .port(Port::new(8000).anywhere());
+        // Also where commands may trace each other.
+        spec.security.add_capabilities.push("SYS_PTRACE".to_owned());
+        let session = podkit.session("u", "a").spec(spec).await.unwrap();
+        let server = "import socket, time\ns = socket.create_server(('0.0.0.0', 8000))\n\
+                      c = s.accept()\ntime.sleep(1000)";
+        session.spawn(["python3", "-c", server]).await.unwrap();
+        let patience = Duration::from_secs(10);
+        session.wait_for_port(8000, patience).await.unwrap();
+        let port = *session.ports().await.unwrap().first().unwrap();
+        let caller = std::net::TcpStream::connect((port.address, port.host)).unwrap();
+        // Whatever PID 1 has started and is not itself a command.
+        let find = "while [ -z \"$all\" ]; do for s in /proc/[0-9]*/stat; do \
+                    read -r pid name state parent rest < $s; \
+                    case $parent$name in '1(podkit-agent)') all=\"$all $pid\";; esac; \
+                    done 2>/dev/null; done; echo $all";
+        let found = session.shell(find).timeout(patience).await.unwrap();
+        let found = found.check().unwrap().stdout_text();
+        let mut victims: Vec<String> = found.split_whitespace().map(str::to_owned).collect();
+        let control = session
+            .exec(["sh", "-c", "sleep 1000 & echo $!"])
+            .detached();
+        let mut control = control.stream().await.unwrap();
+        let sleeper = loop {
+            if let podkit::ExecEvent::Stdout(bytes) = control.next().await.unwrap().unwrap() {
+                break String::from_utf8(bytes.to_vec()).unwrap().trim().to_owned();
+            }
+        };
+        let take = async |pids: &[String]| {
+            let mut argv = vec!["python3".to_owned(), "-c".to_owned(), TAKE.to_owned()];
+            argv.extend_from_slice(pids);
+            let output = session.exec(argv).await.unwrap();
+            assert!(output.outcome.is_success(), "{}", output.stderr_text());
+            output.stdout_text()
+        };
+        let taken = take(&[sleeper]).await;
+        for way in ["fds", "mem", "getfd", "ptrace"] {
+            assert!(taken.contains(way), "the attack shows nothing: {taken}");
+        }
+        victims.push("1".to_owned());
+        assert_eq!(take(&victims).await, "", "{victims:?}");
+        drop(caller);
+        session.close().await.unwrap();
+    });
+}
+
 fn main() -> ExitCode {
     let tests: &[(&str, fn())] = &[
         (
@@ -234,6 +312,10 @@ fn main() -> ExitCode {
         (
             "storage_is_closed_to_other_users_of_the_host",
             storage_is_closed_to_other_users_of_the_host,
+        ),
+        (
+            "sockets_of_published_ports_cannot_be_taken_from_inside",
+            sockets_of_published_ports_cannot_be_taken_from_inside,
         ),
         (
             "timeout_ends_every_process_of_a_stubborn_command",

@@ -1,5 +1,7 @@
 //! What the agent itself needs.
 
+use std::{process::Command, thread, time::Duration};
+
 use podkit_agent::{ExecStatus, Reply, Request};
 
 use crate::{
@@ -56,4 +58,34 @@ fn hundred_megabytes_pass_in_flat_memory() {
     slow.send(held, &Request::Cancel);
     let grown = container.kilobytes("status", "VmHWM:") - before;
     assert!(grown <= GROWTH, "{grown} KiB");
+}
+
+/// How much processor time may pass while nobody can be let in.
+const RESTING: Duration = Duration::from_millis(100);
+
+#[test]
+fn agent_without_descriptors_rests_and_lets_clients_in_later() {
+    let container = Container::start(&[]);
+    let mut client = container.client();
+    assert!(matches!(client.ask(&Request::Ping), Reply::Pong));
+    let limit = |most: &str| {
+        let pid = container.init.to_string();
+        let set = Command::new("prlimit")
+            .args(["--pid", &pid, &format!("--nofile={most}:1024")])
+            .status();
+        assert!(set.unwrap().success());
+    };
+    // What it has open it keeps.
+    limit("4");
+    thread::scope(|scope| {
+        let late = scope.spawn(|| matches!(container.client().ask(&Request::Ping), Reply::Pong));
+        let before = container.processor_time();
+        Command::new("sleep").arg("1").status().unwrap();
+        let used = container.processor_time() - before;
+        assert!(used <= RESTING, "{used:?}");
+        assert!(!late.is_finished());
+        assert!(matches!(client.ask(&Request::Ping), Reply::Pong));
+        limit("1024");
+        assert!(late.join().unwrap());
+    });
 }

@@ -309,13 +309,15 @@ impl Drop for Shared {
 }
 
 /// What the engine says of itself: name and whether it is so.
-fn abilities(can: &Capabilities) -> [(&'static str, bool); 23] {
+fn abilities(can: &Capabilities) -> [(&'static str, bool); 25] {
     [
         ("memory_limit", can.memory_limit),
         ("swap_limit", can.swap_limit),
         ("cpu_limit", can.cpu_limit),
         ("pids_limit", can.pids_limit),
         ("pause", can.pause),
+        ("live_limits", can.live_limits),
+        ("stats", can.stats),
         ("local_images", can.local_images),
         ("image_references", can.image_references),
         ("bind_mounts", can.bind_mounts),

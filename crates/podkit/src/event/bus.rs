@@ -14,7 +14,6 @@ use std::{
 
 use tokio::{
     sync::{broadcast, oneshot},
-    task::spawn_blocking,
     time::timeout,
 };
 use tracing::{error, warn};
@@ -176,13 +175,18 @@ impl EventBus {
     ) -> Result<SessionSpec> {
         for one in &self.handlers {
             let (handler, key, wish) = (Arc::clone(&one.handler), key.clone(), spec.clone());
-            let call = spawn_blocking(move || handler.container_creating(&key, wish));
-            match timeout(CREATING, call).await {
+            let (sender, receiver) = oneshot::channel();
+            // A thread that hangs must not keep the program's runtime from ending.
+            begin_thread("podkit-creating", move || {
+                // Nobody waits any more, at most.
+                let _ = sender.send(handler.container_creating(&key, wish));
+            })?;
+            match timeout(CREATING, receiver).await {
                 Ok(Ok(changed)) => {
                     spec = changed.map_err(|error| error.with_operation("open session"))?;
                 }
-                Ok(Err(failed)) => {
-                    error!(%failed, "an event handler panicked; what is made was not changed");
+                Ok(Err(_)) => {
+                    error!("an event handler panicked; what is made was not changed");
                 }
                 Err(_) => error!("an event handler hangs; what is made was not changed"),
             }
@@ -243,7 +247,7 @@ impl Handler {
                 kind: EventKind::Missed(missed),
             };
             if queue.try_send(ForHandler::Event(Arc::new(told))).is_ok() {
-                self.missed.store(0, Ordering::Relaxed);
+                self.missed.fetch_sub(missed, Ordering::Relaxed);
             }
         }
         if let Err(TrySendError::Full(_)) = queue.try_send(ForHandler::Event(Arc::clone(event))) {
@@ -315,5 +319,93 @@ impl EventStream {
             }),
             Err(broadcast::error::RecvError::Closed) => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Mutex, PoisonError};
+
+    use super::*;
+
+    /// Takes nothing until the other end of its gate is dropped, and keeps what it is told.
+    struct Slow {
+        gate: Mutex<Receiver<()>>,
+        told: Arc<Mutex<Vec<EventKind>>>,
+    }
+
+    impl Slow {
+        fn new() -> (Self, Sender<()>) {
+            let (release, gate) = channel();
+            let (gate, told) = (Mutex::new(gate), Arc::default());
+            (Self { gate, told }, release)
+        }
+
+        fn wait(&self) {
+            let gate = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
+            let _ = gate.recv();
+        }
+    }
+
+    impl EventHandler for Slow {
+        fn on_event(&self, event: &Event) {
+            self.wait();
+            let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+            told.push(event.kind.clone());
+        }
+
+        fn container_creating(&self, _: &SessionKey, spec: SessionSpec) -> Result<SessionSpec> {
+            self.wait();
+            Ok(spec.env("LATE", "1"))
+        }
+    }
+
+    fn about() -> (SessionKey, ContainerId) {
+        let key = SessionKey::new("u", "a").unwrap();
+        (key, ContainerId::new("a").unwrap())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn handler_that_hangs_over_what_is_made_changes_nothing() {
+        let (slow, release) = Slow::new();
+        let bus = EventBus::new(vec![Arc::new(slow)], None).unwrap();
+        let spec = SessionSpec::new().env("OWN", "1");
+        let made = bus.creating(&about().0, spec.clone()).await.unwrap();
+        assert_eq!(made, spec);
+        drop(release);
+    }
+
+    #[tokio::test]
+    async fn listeners_that_are_too_slow_are_told_how_much_they_missed() {
+        let (slow, release) = Slow::new();
+        let seen = Arc::clone(&slow.told);
+        let bus = EventBus::new(vec![Arc::new(slow)], None).unwrap();
+        let mut stream = bus.subscribe();
+        let (key, container) = about();
+        let sent = u64::try_from(WAITING).unwrap() + 500;
+        for _ in 0..sent {
+            bus.tell(&key, &container, EventKind::SessionClosing);
+        }
+        assert!(matches!(
+            stream.next().await.unwrap().kind,
+            EventKind::Missed(500)
+        ));
+        drop(release);
+        bus.flush().await;
+        bus.tell(&key, &container, EventKind::SessionClosed);
+        bus.flush().await;
+        let seen = seen.lock().unwrap().clone();
+        let missed: u64 = seen
+            .iter()
+            .map(|kind| match kind {
+                EventKind::Missed(count) => *count,
+                _ => 0,
+            })
+            .sum();
+        let got = seen
+            .iter()
+            .filter(|kind| **kind == EventKind::SessionClosing);
+        assert_eq!(u64::try_from(got.count()).unwrap() + missed, sent);
+        assert_eq!(seen.last(), Some(&EventKind::SessionClosed));
     }
 }

@@ -45,7 +45,8 @@ impl RunOnce {
         Self::of(ExecRequest::shell(text))
     }
 
-    /// Runs a request that was put together elsewhere. Its input cannot be a stream.
+    /// Runs a request, for all that a command can have: variables, input, a user. Its input cannot be a
+    /// stream.
     pub const fn of(request: ExecRequest) -> Self {
         Self {
             request,
@@ -67,24 +68,6 @@ impl RunOnce {
         mode: Option<u32>,
     ) -> Self {
         self.files.push((path.into(), bytes.into(), mode));
-        self
-    }
-
-    /// Sets a variable.
-    pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.request.env.push((name.into(), value.into()));
-        self
-    }
-
-    /// Sets the working directory; a relative one is in `/workspace`.
-    pub fn cwd(mut self, directory: impl Into<String>) -> Self {
-        self.request.cwd = Some(directory.into());
-        self
-    }
-
-    /// Sends these bytes as standard input, and then its end.
-    pub fn stdin(mut self, bytes: impl Into<Bytes>) -> Self {
-        self.request.stdin = Stdin::Bytes(bytes.into());
         self
     }
 

@@ -4,6 +4,9 @@ use std::time::Duration;
 
 /// How sessions are watched over.
 ///
+/// A session that another process has closed looks like one whose container was removed, and is made anew
+/// while this `Podkit` has it open: close it here as well.
+///
 /// # Examples
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]

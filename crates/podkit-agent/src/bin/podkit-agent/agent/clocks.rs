@@ -132,6 +132,7 @@ impl Agent {
             .chain(clock)
             .chain(orphans)
             .chain(processes)
+            .chain(self.resting_until)
             .min()
             .map(|at| at.saturating_sub(now))
     }
@@ -150,6 +151,7 @@ impl Agent {
     pub(super) fn pass_time(&mut self) {
         let now = now_ms();
         self.beat(now);
+        self.end_rest(now);
         self.end_files_in_time(now);
         self.hunt_orphans();
         let due: alloc::vec::Vec<u32> = self

@@ -138,8 +138,9 @@ impl Agent {
             let socket = match accept_with(&listener.socket, flags) {
                 Ok(socket) => socket,
                 Err(Errno::INTR | Errno::CONNABORTED) => continue,
+                Err(Errno::AGAIN) => return,
                 // Out of descriptors: those who wait get in when others leave.
-                Err(_) => return,
+                Err(_) => return self.rest_from_callers(),
             };
             let Ok(peer) = serve::peer(socket.as_fd()) else {
                 continue;

@@ -119,6 +119,8 @@ struct Agent {
     remnants: Vec<i32>,
     /// Children that pass on what comes to the host's ports.
     bridges: Vec<i32>,
+    /// Until when nobody is let in.
+    resting_until: Option<u64>,
     /// Groups of such commands.
     remnant_groups: Vec<u32>,
     /// The exec that is the container's own program.
@@ -178,6 +180,7 @@ impl Agent {
             lingering: Vec::new(),
             remnants: Vec::new(),
             bridges: Vec::new(),
+            resting_until: None,
             remnant_groups: Vec::new(),
             main: None,
             log,

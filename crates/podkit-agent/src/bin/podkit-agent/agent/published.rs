@@ -8,6 +8,7 @@ use rustix::{
 
 use super::{
     Agent, child,
+    clocks::now_ms,
     poll::{Source, Wants},
 };
 use crate::{
@@ -17,6 +18,9 @@ use crate::{
 
 /// Callers that are taken at once.
 const TURN: usize = 16;
+
+/// How long nobody is let in once that was refused for want of something.
+const REST_MS: u64 = 100;
 
 /// Most callers that are passed on at the same time; others wait until one of them has ended.
 const MOST_CALLERS: usize = 256;
@@ -34,16 +38,43 @@ impl Agent {
             let (caller, port) = match accept_with(socket, SocketFlags::CLOEXEC) {
                 Ok(caller) => (caller, *port),
                 Err(Errno::INTR | Errno::CONNABORTED) => continue,
-                Err(_) => return,
+                Err(Errno::AGAIN) => return,
+                Err(_) => return self.rest_from_callers(),
             };
             // One who cannot be served is hung up on.
             let _ = self.serve_caller(&caller, port);
         }
     }
 
+    /// Lets nobody in for a moment, clients of the agent's own neither: without a descriptor left their
+    /// waiting would be told again and again.
+    pub(super) fn rest_from_callers(&mut self) {
+        self.resting_until = Some(now_ms() + REST_MS);
+        self.listen_at_ports(false);
+        if let Some(listener) = &self.config.listener {
+            self.poll.remove(&listener.socket);
+        }
+    }
+
+    /// Lets them in again, once that is due.
+    pub(super) fn end_rest(&mut self, now: u64) {
+        if self.resting_until.is_none_or(|until| until > now) {
+            return;
+        }
+        self.resting_until = None;
+        if let Some(listener) = &self.config.listener {
+            let _ = self
+                .poll
+                .add(&listener.socket, Source::Listener, Wants::Read);
+        }
+        if self.bridges.len() < MOST_CALLERS {
+            self.listen_at_ports(true);
+        }
+    }
+
     /// One of the callers has gone.
     pub(super) fn mind_callers(&mut self) {
-        if self.bridges.len() + 1 == MOST_CALLERS {
+        if self.bridges.len() + 1 == MOST_CALLERS && self.resting_until.is_none() {
             self.listen_at_ports(true);
         }
     }

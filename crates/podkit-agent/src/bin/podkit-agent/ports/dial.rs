@@ -242,7 +242,9 @@ impl Bridge<'_> {
         }
         let mut buffer = vec![0_u8; CHUNK.min(MAX_DATA_BYTES)];
         match read(&self.socket, &mut buffer) {
-            Ok(0) | Err(Errno::CONNRESET | Errno::PIPE | Errno::TIMEDOUT) => {
+            Err(Errno::INTR | Errno::AGAIN) => {}
+            // Its end, or the connection's.
+            Ok(0) | Err(_) => {
                 self.output_ended = true;
                 self.say(Output::Stderr, vec![ENDED]);
             }
@@ -250,7 +252,6 @@ impl Bridge<'_> {
                 buffer.truncate(count);
                 self.say(Output::Stdout, buffer);
             }
-            Err(_) => {}
         }
     }
 }
