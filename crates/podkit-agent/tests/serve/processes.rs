@@ -150,8 +150,10 @@ fn process_that_nobody_has_been_told_of_is_found_by_nobody() {
     );
     container.wait_until_empty();
     // Whoever says so before it can know breaks the protocol.
-    later.send(2, &Request::Spawn(process("six", "sleep 1006")));
-    later.send(2, &Request::StdinEnd);
+    let mut both = Vec::new();
+    Request::Spawn(process("six", "sleep 1006")).encode(2, &mut both);
+    Request::StdinEnd.encode(2, &mut both);
+    later.send_bytes(&both);
     later.expect_end();
     container.wait_until_empty();
 }
