@@ -112,7 +112,9 @@ impl Context {
         let mut builder = self.builder(quiet);
         let audit = self.settings.audit.as_ref();
         if let Some(path) = audit {
-            builder = builder.audit(AuditLog::append(path)?);
+            let output = self.output;
+            let log = AuditLog::append(path)?;
+            builder = builder.audit(log.on_failure(move |error| output.warning(error)));
         }
         let podkit = builder.build().await?;
         if audit.is_some() {

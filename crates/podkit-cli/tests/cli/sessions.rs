@@ -377,6 +377,9 @@ fn audit_file_gets_a_line_for_each_command() {
         .map(|line| line["code"].as_u64().unwrap())
         .collect();
     assert_eq!(codes, [0, 3]);
+    let full = home.run(&["--audit", "/dev/full", "exec", "-q", "s", "echo", "hi"]);
+    assert_eq!((full.code, full.text().as_str()), (0, "hi\n"));
+    assert!(full.stderr.contains("not in the audit"), "{}", full.stderr);
     let refused = home.run(&["--audit", "/no/such/dir/audit", "exec", "s", "true"]);
     assert_eq!(refused.code, 125);
 }

@@ -18,8 +18,8 @@ use crate::error::{Error, ErrorKind, Result};
 /// `argv`, `as`, `cwd`, `outcome`, `code`, `wall_ms`, `cpu_ms`, `peak_memory_bytes`, and `error` for
 /// one that podkit could not run. Never environment or input.
 ///
-/// Lines are written by a thread of its own, each in one piece. That a line cannot be written is
-/// logged, and no command fails for it.
+/// Lines are written by a thread of its own, each in one piece. No command fails for a line that cannot
+/// be written; see [`on_failure`](Self::on_failure).
 ///
 /// # Examples
 /// ```
@@ -41,6 +41,7 @@ use crate::error::{Error, ErrorKind, Result};
 pub struct AuditLog {
     to: Box<dyn Write + Send>,
     arguments: bool,
+    failed: Box<dyn Fn(&Error) + Send>,
 }
 
 impl AuditLog {
@@ -73,6 +74,7 @@ impl AuditLog {
         Self {
             to: Box::new(to),
             arguments: true,
+            failed: Box::new(|error| error!(%error, "a command is not in the audit")),
         }
     }
 
@@ -80,6 +82,14 @@ impl AuditLog {
     #[must_use]
     pub fn without_arguments(mut self) -> Self {
         self.arguments = false;
+        self
+    }
+
+    /// Says who hears of a line that could not be written, from the thread that writes; it is logged
+    /// without.
+    #[must_use]
+    pub fn on_failure(mut self, tell: impl Fn(&Error) + Send + 'static) -> Self {
+        self.failed = Box::new(tell);
         self
     }
 
@@ -91,7 +101,14 @@ impl AuditLog {
         let mut line = self.line(event, command, end).to_string();
         line.push('\n');
         if let Err(error) = self.to.write_all(line.as_bytes()) {
-            error!(%error, "the audit cannot be written");
+            let kind = match error.kind() {
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                    ErrorKind::LimitExceeded
+                }
+                _ => ErrorKind::Unexpected,
+            };
+            let text = "a command is not in the audit, which cannot be written";
+            (self.failed)(&Error::new(kind, text).with_source(error));
         }
     }
 

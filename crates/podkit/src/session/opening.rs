@@ -48,6 +48,8 @@ pub(super) struct Opening<'a> {
     config_lost: bool,
     /// The configuration of a container that had to be removed.
     salvaged: Option<SessionSpec>,
+    /// The labels of the container that this opening has made: they hold the moment.
+    made: Option<BTreeMap<String, String>>,
     /// Whether what this process remembers is not to be used.
     afresh: bool,
     starts: u32,
@@ -77,6 +79,7 @@ impl<'a> Opening<'a> {
             opened: Opened::Reconnected,
             config_lost: false,
             salvaged: None,
+            made: None,
             afresh: false,
             starts: 0,
             unreachable: 0,
@@ -126,8 +129,7 @@ impl<'a> Opening<'a> {
 
     /// Looks whether what this opening has started stays up, and is ready.
     async fn verify(&self, live: &Arc<Live>) -> Result<()> {
-        use Opened::{Created, Reconnected, Recovered, Resumed};
-        if matches!(self.opened, Reconnected | Resumed) {
+        if matches!(self.opened, Opened::Reconnected | Opened::Resumed) {
             return Ok(());
         }
         let (manager, slot) = (self.manager, self.slot);
@@ -143,13 +145,22 @@ impl<'a> Opening<'a> {
         let Err(error) = look.await else {
             return Ok(());
         };
-        if !matches!(self.opened, Created | Recovered) {
+        let Some(made) = &self.made else {
             return Err(error);
-        }
-        manager.containers().forget(&slot.name);
-        match manager.remove_container(slot, &slot.name).await {
-            Ok(()) => Err(error),
+        };
+        match manager.containers().find(&slot.name).await {
+            Ok(Some(info)) if bears(&info, made) => Err(self.take_away(error).await),
+            Ok(_) => Err(error),
             Err(failure) => Err(error.with_cleanup(failure)),
+        }
+    }
+
+    /// Removes what this opening made, and keeps the first error.
+    async fn take_away(&self, error: Error) -> Error {
+        let (manager, slot) = (self.manager, self.slot);
+        match manager.remove_container(slot, &slot.name).await {
+            Ok(()) => error,
+            Err(failure) => error.with_cleanup(failure),
         }
     }
 
@@ -366,6 +377,7 @@ impl<'a> Opening<'a> {
             Err(error) => return Err(error),
         };
         containers.forget(&id);
+        self.made = Some(request.labels.clone());
         self.starts += 1;
         if let Err(error) = manager.start_container(slot).await {
             return self.undo(&request, error).await;
@@ -399,10 +411,7 @@ impl<'a> Opening<'a> {
         } else {
             error
         };
-        match self.manager.remove_container(self.slot, id).await {
-            Ok(()) => Err(error),
-            Err(failure) => Err(error.with_cleanup(failure)),
-        }
+        Err(self.take_away(error).await)
     }
 
     async fn connect(
