@@ -250,6 +250,14 @@ async fn events_of_failures_say_why(lab: Lab) {
         // It was up for a moment.
         return;
     }
-    let names = names_until(&mut events, "session_open_failed").await;
-    assert!(names.contains(&"container_created"), "{names:?}");
+    assert_eq!(next(&mut events).await, EventKind::ContainerCreated);
+    let why = loop {
+        if let EventKind::ContainerStartFailed(reason) = next(&mut events).await {
+            break reason;
+        }
+    };
+    assert_eq!(why.exit_code, Some(3), "{why:?}");
+    assert_eq!(why.log, ["gone"]);
+    let last = names_until(&mut events, "session_open_failed").await;
+    assert_eq!(last, ["session_open_failed"]);
 }

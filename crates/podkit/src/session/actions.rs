@@ -127,7 +127,41 @@ impl SessionManager {
         }
     }
 
-    /// Why a container is not well, with what its own program wrote last.
+    /// Tells of a container that ended by itself when it had to run; the error that says so, with what
+    /// its own program wrote last.
+    pub(super) async fn did_not_stay_up(
+        &self,
+        slot: &Slot,
+        info: Option<&ContainerInfo>,
+        what: &str,
+        lines: usize,
+    ) -> Error {
+        let exit_code = info.and_then(|info| info.exit_code);
+        let log = match info {
+            Some(info) => self.last_words(info, lines).await,
+            None => Vec::new(),
+        };
+        let mut message = what.to_owned();
+        if let Some(code) = exit_code {
+            message.push_str(&format!(" (its program exits with {code})"));
+        }
+        for line in &log {
+            message.push('\n');
+            message.extend(line.chars().filter(|c| !c.is_control()));
+        }
+        let error = Error::new(ErrorKind::Unexpected, message)
+            .with_container(&slot.name)
+            .with_hint("check the entrypoint and the command, or leave them out");
+        let reason = Reason {
+            exit_code,
+            log,
+            ..Reason::new(&error)
+        };
+        self.tell(slot, EventKind::ContainerStartFailed(reason));
+        error
+    }
+
+    /// The last lines that a container's own program wrote, cut where they are long.
     pub(super) async fn last_words(&self, info: &ContainerInfo, lines: usize) -> Vec<String> {
         const BYTES_A_LINE: usize = 1024;
         if lines == 0 {

@@ -36,6 +36,9 @@ const STARTS: u32 = 20;
 /// How often one opening meets an agent that does not answer, of a container that runs.
 const UNREACHABLE: u32 = 3;
 
+/// Lines of a program that ends at once that are shown.
+const LAST_LINES: usize = 5;
+
 /// Rounds after which a container that runs, and takes no callers, has lost its socket.
 const UNSERVED: u32 = 10;
 
@@ -314,28 +317,14 @@ impl<'a> Opening<'a> {
         let main_ended = info.stop_cause == Some(StopCause::MainExited);
         let ended = info.state == ContainerState::Exited && self.starts > 0;
         if ended && (main_ended || self.starts >= STARTS) {
-            return Err(self.ended_at_once(info).await);
+            let what = "the container ends as soon as it starts";
+            let error = self
+                .manager
+                .did_not_stay_up(self.slot, Some(info), what, LAST_LINES);
+            return Err(error.await);
         }
         self.starts += 1;
         Ok(())
-    }
-
-    async fn ended_at_once(&self, info: &ContainerInfo) -> Error {
-        let mut message = "the container ends as soon as it starts".to_owned();
-        if let Some(code) = info.exit_code {
-            message.push_str(&format!(" (its program exits with {code})"));
-        }
-        if let Ok(log) = self.manager.containers().logs(&info.id, 2048).await {
-            let log = String::from_utf8_lossy(&log);
-            let tail: Vec<&str> = log.lines().rev().take(5).collect();
-            for line in tail.iter().rev() {
-                message.push('\n');
-                message.extend(line.chars().filter(|c| !c.is_control()));
-            }
-        }
-        Error::new(ErrorKind::Unexpected, message)
-            .with_container(&info.id)
-            .with_hint("check the entrypoint and the command, or leave them out")
     }
 
     /// Makes the container; of several openers exactly one succeeds, the others look again.

@@ -11,7 +11,6 @@ use super::{exec::order, manager::SessionManager, slot::Live, slot::Slot};
 use crate::{
     container::{ContainerState, jittered},
     error::{Error, ErrorKind, Result},
-    event::{EventKind, Reason},
     exec::ExecRequest,
 };
 
@@ -132,29 +131,9 @@ impl SessionManager {
             ) {
                 continue;
             }
-            let code = info.as_ref().and_then(|info| info.exit_code);
-            let log = match &info {
-                Some(info) => self.last_words(info, check.log_lines).await,
-                None => Vec::new(),
-            };
-            let mut message = "the container does not stay up".to_owned();
-            if let Some(code) = code {
-                message.push_str(&format!(": its program exited with {code}"));
-            }
-            for line in &log {
-                message.push('\n');
-                message.extend(line.chars().filter(|c| !c.is_control()));
-            }
-            let error = Error::new(ErrorKind::Unexpected, message)
-                .with_container(&slot.name)
-                .with_hint("check the entrypoint and the command, or leave them out");
-            let reason = Reason {
-                exit_code: code,
-                log,
-                ..Reason::new(&error)
-            };
-            self.tell(slot, EventKind::ContainerStartFailed(reason));
-            return Err(error);
+            let what = "the container does not stay up";
+            let error = self.did_not_stay_up(slot, info.as_ref(), what, check.log_lines);
+            return Err(error.await);
         }
         Ok(())
     }
