@@ -14,7 +14,7 @@ use std::{
 
 use tokio::{
     sync::{broadcast, oneshot},
-    time::timeout,
+    time::{sleep, timeout},
 };
 use tracing::{error, warn};
 
@@ -33,6 +33,9 @@ const CREATING: Duration = Duration::from_secs(10);
 
 /// How long a shutdown waits for handlers to be told of everything.
 const FLUSHING: Duration = Duration::from_secs(2);
+
+/// How often a full queue is looked at while somebody waits for room.
+const ROOM: Duration = Duration::from_millis(5);
 
 /// Hears of events.
 ///
@@ -196,20 +199,16 @@ impl EventBus {
 
     /// Waits until handlers and the audit have been told of everything, for 2 s at most.
     pub(crate) async fn flush(&self) {
-        let mut waiting = Vec::new();
-        for handler in &self.handlers {
-            let (sender, receiver) = oneshot::channel();
-            if handler.queue.try_send(ForHandler::Flush(sender)).is_ok() {
-                waiting.push(receiver);
-            }
-        }
-        if let Some(audit) = &self.audit {
-            let (sender, receiver) = oneshot::channel();
+        let handlers = futures::future::join_all(self.handlers.iter().map(Handler::flush));
+        let audit = async {
+            let Some(audit) = &self.audit else { return };
+            let (sender, done) = oneshot::channel();
             if audit.send(ForAudit::Flush(sender)).is_ok() {
-                waiting.push(receiver);
+                // Its thread has ended, at worst.
+                let _ = done.await;
             }
-        }
-        let all = futures::future::join_all(waiting);
+        };
+        let all = futures::future::join(handlers, audit);
         if timeout(FLUSHING, all).await.is_err() {
             warn!("an event handler did not take all events");
         }
@@ -237,22 +236,46 @@ impl Handler {
     }
 
     fn tell(&self, event: &Arc<Event>) {
-        let queue = &self.queue;
-        let missed = self.missed.load(Ordering::Relaxed);
-        if missed > 0 {
-            let told = Event {
-                at: event.at,
-                key: None,
-                container: None,
-                kind: EventKind::Missed(missed),
-            };
-            if queue.try_send(ForHandler::Event(Arc::new(told))).is_ok() {
-                self.missed.fetch_sub(missed, Ordering::Relaxed);
-            }
-        }
-        if let Err(TrySendError::Full(_)) = queue.try_send(ForHandler::Event(Arc::clone(event))) {
+        self.tell_missed(event.at);
+        let event = ForHandler::Event(Arc::clone(event));
+        if let Err(TrySendError::Full(_)) = self.queue.try_send(event) {
             self.missed.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Tells of what did not fit, if that does.
+    fn tell_missed(&self, at: SystemTime) {
+        let missed = self.missed.swap(0, Ordering::Relaxed);
+        if missed == 0 {
+            return;
+        }
+        let told = Event {
+            at,
+            key: None,
+            container: None,
+            kind: EventKind::Missed(missed),
+        };
+        let told = ForHandler::Event(Arc::new(told));
+        if self.queue.try_send(told).is_err() {
+            self.missed.fetch_add(missed, Ordering::Relaxed);
+        }
+    }
+
+    /// Waits until it has been told of everything, and of what it missed.
+    async fn flush(&self) {
+        let (sender, done) = oneshot::channel();
+        let mut flush = ForHandler::Flush(sender);
+        loop {
+            self.tell_missed(SystemTime::now());
+            match self.queue.try_send(flush) {
+                Err(TrySendError::Full(back)) => flush = back,
+                _ => break,
+            }
+            // A full queue tells nobody when there is room again.
+            sleep(ROOM).await;
+        }
+        // Its thread has ended, at worst.
+        let _ = done.await;
     }
 }
 
