@@ -1,6 +1,6 @@
 //! The front door: one engine, one prefix, everybody's sessions.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, num::NonZeroUsize, sync::Arc, time::Duration};
 
 use tokio::sync::OnceCell;
 
@@ -313,6 +313,7 @@ pub struct PodkitBuilder {
     default_spec: SessionSpec,
     strategy: Option<Arc<dyn MountStrategy>>,
     deadlines: Deadlines,
+    max_connections: Option<NonZeroUsize>,
     observer: Option<PullObserver>,
     handlers: Handlers,
     audit: Option<AuditLog>,
@@ -378,6 +379,14 @@ impl PodkitBuilder {
         self
     }
 
+    /// Keeps at most so many connections to agents open, a descriptor each: those that were not used
+    /// for longest are closed, unless something is under way on them, and made anew when they are
+    /// needed. Half of the descriptors that the process may have without, at most 4096.
+    pub fn max_connections(mut self, most: NonZeroUsize) -> Self {
+        self.max_connections = Some(most);
+        self
+    }
+
     /// Has `handler` told what happens, and asked what is made; several are, in their order.
     pub fn event_handler(mut self, handler: impl EventHandler) -> Self {
         self.handlers.0.push(Arc::new(handler));
@@ -427,6 +436,9 @@ impl PodkitBuilder {
         manager.containers().check(&defaults)?;
         if let Some(observer) = self.observer {
             manager.containers().observe_pulls(observer);
+        }
+        if let Some(most) = self.max_connections {
+            manager.containers().set_most_links(most.get());
         }
         if let Some(options) = self.health {
             manager.watch_health(options)?;

@@ -6,7 +6,7 @@ mod support;
 use std::{collections::BTreeSet, process::ExitCode};
 
 use support::{
-    Place, block_on,
+    Place, block_on, crowd,
     worker::{Worker, main_if_asked, soon},
 };
 
@@ -81,6 +81,12 @@ fn open_beside_a_closer_and_a_collector_always_succeeds() {
     place.assert_empty();
 }
 
+fn thousand_sessions_of_one_client_live_at_once() {
+    let place = Place::new();
+    block_on(crowd::live_at_once(place.builder(), 1000));
+    place.assert_empty();
+}
+
 fn main() -> ExitCode {
     if let Some(code) = main_if_asked(|_, _| None) {
         return code;
@@ -93,6 +99,10 @@ fn main() -> ExitCode {
         (
             "open_beside_a_closer_and_a_collector_always_succeeds",
             open_beside_a_closer_and_a_collector_always_succeeds,
+        ),
+        (
+            "thousand_sessions_of_one_client_live_at_once",
+            thousand_sessions_of_one_client_live_at_once,
         ),
     ])
 }

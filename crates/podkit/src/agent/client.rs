@@ -6,7 +6,7 @@ use podkit_agent::{
     AgentStatus, ExecSpec, FileCall, MAX_EXEC_BYTES, PROTOCOL_VERSION, PROTOCOL_VERSION_MIN,
     Request, StopReason, compatible,
 };
-use tokio::{sync::oneshot, task::JoinSet};
+use tokio::{sync::oneshot, task::JoinSet, time::Instant};
 
 use super::{
     MAX_ENTRIES,
@@ -113,6 +113,17 @@ impl AgentClient {
     /// Whether the connection is there.
     pub(crate) fn is_open(&self) -> bool {
         self.connection().is_open()
+    }
+
+    /// When it was last used, if it is open and nothing is under way on it.
+    pub(crate) fn unused_since(&self) -> Option<Instant> {
+        self.connection().unused_since()
+    }
+
+    /// Closes the connection unless something is under way on it; calls that come later are refused,
+    /// with nothing done.
+    pub(crate) fn close_unused(&self) {
+        self.connection().end_if_unused();
     }
 
     /// Why the container stops, once the agent has said so.

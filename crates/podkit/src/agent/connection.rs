@@ -82,6 +82,8 @@ struct State {
     ended: Option<Ended>,
     closing: Option<StopReason>,
     pulse: Pulse,
+    /// When something was last begun or asked.
+    used: Option<Instant>,
     reader: Option<AbortHandle>,
 }
 
@@ -92,6 +94,7 @@ impl Connection {
     ) -> Self {
         let state = State {
             greeting: Some(greeting),
+            used: Some(Instant::now()),
             ..State::default()
         };
         Self {
@@ -172,6 +175,7 @@ impl Connection {
         let result = {
             // Held over both, so that answers come in the order of `questions`.
             let mut state = self.state.lock();
+            state.used = Some(Instant::now());
             if let Some(error) = state.refusal() {
                 return Err(error);
             }
@@ -249,10 +253,26 @@ impl Connection {
         }
     }
 
+    /// When it was last used, if it is open and nothing is under way on it.
+    pub(super) fn unused_since(&self) -> Option<Instant> {
+        let state = self.state.lock();
+        let free = state.is_free() && self.over.receiver_count() == 0;
+        state.used.filter(|_| free)
+    }
+
+    /// Ends the connection unless something is under way on it.
+    pub(super) fn end_if_unused(&self) {
+        self.end_if(Ended::Unused, State::is_free);
+    }
+
     /// Ends the connection for everybody; only the first reason counts.
     pub(super) fn end(&self, why: Ended) {
+        self.end_if(why, |_| true);
+    }
+
+    fn end_if(&self, why: Ended, may_end: impl Fn(&State) -> bool) {
         let mut state = self.state.lock();
-        if state.ended.is_some() {
+        if state.ended.is_some() || !may_end(&state) {
             return;
         }
         let why = state.ended.insert(why).clone();
@@ -390,7 +410,14 @@ impl State {
         }
     }
 
+    /// Whether it is open and nothing is under way on it.
+    fn is_free(&self) -> bool {
+        let waiting = !self.questions.is_empty() || self.greeting.is_some();
+        self.ended.is_none() && self.streams.is_empty() && !waiting && self.greeted.is_none()
+    }
+
     fn open(&mut self, call: Call) -> Result<Arc<Stream>> {
+        self.used = Some(Instant::now());
         if self.streams.len() >= MAX_STREAMS {
             let message = format!("{MAX_STREAMS} commands and file calls run in this container");
             return Err(Error::new(ErrorKind::LimitExceeded, message));

@@ -18,6 +18,8 @@ pub(super) enum Ended {
     Protocol(String),
     /// Its last user went away.
     Dropped,
+    /// Nothing was under way on it, and its descriptor was needed.
+    Unused,
 }
 
 /// Whether a request had been sent when the connection ended.
@@ -50,6 +52,11 @@ impl Ended {
             Self::Lost(why) => unreachable(format!("the connection to the agent ended: {why}")),
             Self::Silent => unreachable("the agent does not answer".to_owned()),
             Self::Protocol(what) => unreachable(format!("the agent broke the protocol: {what}")),
+            Self::Unused => Error::new(
+                ErrorKind::ContainerGone,
+                "the connection to the agent was closed, as it was not used",
+            )
+            .refused(),
             Self::Dropped => unreachable("the connection to the agent was closed".to_owned()),
         }
     }

@@ -1,6 +1,6 @@
 //! Sessions among several: other managers, other prefixes, outside removal, lost state.
 
-use std::time::Duration;
+use std::{num::NonZeroUsize, time::Duration};
 
 use super::{
     lab::{Lab, assert_kind, key, text},
@@ -23,6 +23,7 @@ table!["sessions":
     Containers session_dropped_open_leaves_nothing_half_made,
     Containers sessions_keep_their_files_apart,
     Programs session_stopped_from_outside_comes_back,
+    Programs sessions_beyond_the_connections_that_are_kept_all_work,
 ];
 
 async fn session_opened_by_many_at_once_is_one(lab: Lab) {
@@ -269,4 +270,39 @@ async fn session_stopped_from_outside_comes_back(lab: Lab) {
     let stranger = lab.stranger().await;
     stranger.close(&key("a")).await.unwrap();
     assert_eq!(text(&session, "echo anew; ls").await, "anew\n");
+}
+
+async fn sessions_beyond_the_connections_that_are_kept_all_work(lab: Lab) {
+    const MOST: usize = 4;
+    let most = NonZeroUsize::new(MOST).unwrap();
+    let podkit = lab.builder().max_connections(most).build().await.unwrap();
+    let busy = podkit.session("u", "busy").await.unwrap();
+    let held = busy.exec(["cat"]).stdin_stream().stream();
+    let mut held = held.await.unwrap();
+    let names = ["a", "b", "c", "d", "e", "f", "g", "h"];
+    let mut sessions = Vec::new();
+    for name in names {
+        let session = podkit.session("u", name).await.unwrap();
+        text(&session, &format!("echo {name} > /tmp/name")).await;
+        sessions.push(session);
+    }
+    for _ in 0..2 {
+        for (session, name) in sessions.iter().zip(names) {
+            let token = session.boot_token().await.unwrap();
+            assert_eq!(text(session, "cat /tmp/name").await, format!("{name}\n"));
+            assert_eq!(session.boot_token().await.unwrap(), token);
+            assert!(podkit.containers().open_links() <= MOST);
+        }
+    }
+    // More than are kept may be in use.
+    let all = sessions.iter().map(|session| {
+        let command = session.shell("sleep 0.2; echo done");
+        std::future::IntoFuture::into_future(command)
+    });
+    for output in futures::future::join_all(all).await {
+        assert_eq!(output.unwrap().stdout, b"done\n");
+    }
+    held.write_stdin("kept".into()).await.unwrap();
+    held.close_stdin().await.unwrap();
+    assert_eq!(held.collect(100).await.unwrap().stdout, b"kept");
 }

@@ -2,11 +2,12 @@
 
 use std::{
     future::Future,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, SystemTime},
 };
 
 use podkit_agent::AgentStatus;
+use rustix::process::{Resource, getrlimit};
 use tokio::{
     sync::Mutex,
     time::{Instant, timeout_at},
@@ -23,6 +24,19 @@ use crate::{
 
 /// Connections are looked through for closed ones when there are so many of them.
 const LINKS_BEFORE_PRUNING: usize = 64;
+
+/// Fewest connections that are kept open, however few descriptors the process may have.
+const LEAST_LINKS: usize = 8;
+
+/// Most connections that are kept open, however many descriptors the process may have.
+const MOST_LINKS: usize = 4096;
+
+/// How many connections are kept open: a descriptor each, and at most half of what there are.
+pub(super) fn most_links() -> usize {
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let half = usize::try_from(limit / 2).unwrap_or(usize::MAX);
+    half.clamp(LEAST_LINKS, MOST_LINKS)
+}
 
 /// The one connection to a container's agent.
 #[derive(Default)]
@@ -70,6 +84,7 @@ impl ContainerManager {
         if let Some(client) = link.usable(life) {
             return Ok(client);
         }
+        self.make_room();
         let backend = &self.0.backend;
         let once = || async { AgentClient::connect(backend.connect(id).await?).await };
         let deadline = self.0.deadlines.connect;
@@ -131,6 +146,48 @@ impl ContainerManager {
     /// Drops the connection that is kept for a container.
     pub(crate) fn forget(&self, id: &ContainerId) {
         self.0.links.lock().remove(id);
+    }
+
+    /// Says how many connections are kept open.
+    pub(crate) fn set_most_links(&self, most: usize) {
+        self.0.most_links.store(most, Ordering::Relaxed);
+    }
+
+    /// How many connections are open.
+    #[cfg(feature = "conformance")]
+    pub(crate) fn open_links(&self) -> usize {
+        let links = self.0.links.lock();
+        let open = links.values().filter(|link| link.usable(None).is_some());
+        open.count()
+    }
+
+    /// Closes the connections that nobody has used for longest, when there are too many. Whoever needs
+    /// one again gets a new one.
+    fn make_room(&self) {
+        let most = self.0.most_links.load(Ordering::Relaxed).max(1);
+        let mut links = self.0.links.lock();
+        if links.len() <= most {
+            return;
+        }
+        links.retain(|_, link| Arc::strong_count(link) > 1 || link.usable(None).is_some());
+        let open = links.values().filter_map(|link| link.usable(None));
+        let open: Vec<AgentClient> = open.collect();
+        drop(links);
+        let Some(excess) = (open.len() + 1)
+            .checked_sub(most)
+            .filter(|excess| *excess > 0)
+        else {
+            return;
+        };
+        let unused = open
+            .iter()
+            .filter_map(|client| Some((client.unused_since()?, client)));
+        let mut unused: Vec<_> = unused.collect();
+        unused.sort_by_key(|(since, _)| *since);
+        // Some more, so that not each one that comes looks at all.
+        for (_, client) in unused.iter().take(excess + most / 16) {
+            client.close_unused();
+        }
     }
 
     fn link(&self, id: &ContainerId) -> Arc<Link> {

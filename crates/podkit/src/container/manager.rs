@@ -5,7 +5,7 @@ use std::{
     fmt,
     future::Future,
     hash::BuildHasher,
-    sync::Arc,
+    sync::{Arc, atomic::AtomicUsize},
     time::Duration,
 };
 
@@ -15,7 +15,12 @@ use tokio::{
 };
 use tracing::{Instrument, debug, debug_span};
 
-use super::{Deadlines, images::PullObserver, links::Link, resolve};
+use super::{
+    Deadlines,
+    images::PullObserver,
+    links::{Link, most_links},
+    resolve,
+};
 use crate::{
     backend::{BackendRef, Capabilities, ContainerInfo, ContainerSpec, SweepReport},
     config::{PullPolicy, SessionSpec},
@@ -39,6 +44,7 @@ pub(super) struct Inner {
     pub(super) deadlines: Deadlines,
     creates: Semaphore,
     pub(super) links: Lock<HashMap<ContainerId, Arc<Link>>>,
+    pub(super) most_links: AtomicUsize,
     pub(super) observer: Lock<Option<PullObserver>>,
 }
 
@@ -64,6 +70,7 @@ impl ContainerManager {
             deadlines,
             creates: Semaphore::new(PARALLEL_CREATES),
             links: Lock::default(),
+            most_links: AtomicUsize::new(most_links()),
             observer: Lock::default(),
         }))
     }

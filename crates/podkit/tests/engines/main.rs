@@ -10,6 +10,7 @@ mod support;
 
 mod agent;
 mod clients;
+mod crowd;
 mod events;
 mod examples;
 mod images;
@@ -151,7 +152,7 @@ fn main() -> ExitCode {
         return code;
     }
     let asked = asked_for();
-    let tables: [(&str, &[Test]); 10] = [
+    let tables: [(&str, &[Test]); 11] = [
         ("settings", settings::TESTS),
         ("main_program", main_program::TESTS),
         ("images", images::TESTS),
@@ -161,6 +162,7 @@ fn main() -> ExitCode {
         ("clients", clients::TESTS),
         ("restart", restart::TESTS),
         ("transport", transport::TESTS),
+        ("crowd", crowd::TESTS),
         ("examples", examples::TESTS),
     ];
     let trials = ENGINES.iter().flat_map(|engine| {

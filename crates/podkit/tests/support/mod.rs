@@ -4,6 +4,7 @@
 #![expect(unreachable_pub, reason = "this module is part of several programs")]
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by a panic")]
 
+pub mod crowd;
 pub mod examples;
 pub mod host;
 pub mod worker;
