@@ -87,6 +87,12 @@ fn thousand_sessions_of_one_client_live_at_once() {
     place.assert_empty();
 }
 
+fn session_without_memory_on_the_host_is_refused() {
+    let place = Place::new();
+    block_on(crowd::refused_without_memory(&place));
+    place.assert_empty();
+}
+
 fn main() -> ExitCode {
     if let Some(code) = main_if_asked(|_, _| None) {
         return code;
@@ -103,6 +109,10 @@ fn main() -> ExitCode {
         (
             "thousand_sessions_of_one_client_live_at_once",
             thousand_sessions_of_one_client_live_at_once,
+        ),
+        (
+            "session_without_memory_on_the_host_is_refused",
+            session_without_memory_on_the_host_is_refused,
         ),
     ])
 }

@@ -26,6 +26,9 @@ pub struct ConnectOptions {
     pub xdg_data_home: Option<PathBuf>,
     /// Where the user's programs keep sockets; `/run/user/<uid>` without.
     pub xdg_runtime_dir: Option<PathBuf>,
+    /// Bytes of this machine's memory that stay available: a container beyond is `LimitExceeded`. A
+    /// fiftieth of all memory without, at most 256 MiB; an engine on another machine is not limited.
+    pub reserve_memory: Option<u64>,
     /// Where Docker and Podman are.
     pub docker: DockerOptions,
 }

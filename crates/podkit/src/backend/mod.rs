@@ -20,6 +20,8 @@ use crate::{
     id::ContainerId,
 };
 
+#[cfg(any(feature = "docker", all(feature = "embedded", target_os = "linux")))]
+mod admission;
 pub mod connect;
 #[cfg(feature = "docker")]
 pub mod docker;

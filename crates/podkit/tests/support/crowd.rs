@@ -1,8 +1,14 @@
 //! Many sessions of one client, within the descriptors that a process usually has.
 
+use std::time::Duration;
+
 use futures::{StreamExt, TryStreamExt, stream};
-use podkit::{Outcome, Podkit, PodkitBuilder, SessionInfo, SessionKey, backend::ContainerState};
+use podkit::{
+    ErrorKind, Outcome, Podkit, PodkitBuilder, SessionInfo, SessionKey, backend::ContainerState,
+};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use super::Place;
 
 /// What a process may have open on a usual machine.
 const DESCRIPTORS: u64 = 1024;
@@ -25,6 +31,26 @@ pub async fn live_at_once(builder: PodkitBuilder, count: usize) {
     let closed = closed.await;
     result.unwrap();
     assert!(closed.unwrap().iter().all(|report| report.existed));
+}
+
+/// Where memory is short nothing is made and nothing is started, and what runs goes on.
+pub async fn refused_without_memory(place: &Place) {
+    let mut options = place.options();
+    options.reserve_memory = Some(u64::MAX);
+    let short = place.builder().connect_options(options).build();
+    let (short, wide) = (short.await.unwrap(), place.builder().build().await.unwrap());
+    let refused = short.session("u", "a").await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::LimitExceeded, "{refused:?}");
+    assert!(refused.hint().is_some_and(|hint| hint.contains("gc")));
+    assert_eq!(wide.list().await.unwrap().len(), 0);
+
+    let session = wide.session("u", "a").await.unwrap();
+    let opened = short.session("u", "a").await.unwrap();
+    assert_eq!(opened.exec(["echo", "hi"]).await.unwrap().stdout, b"hi\n");
+    session.stop(Duration::ZERO).await.unwrap();
+    let refused = short.session("u", "a").await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::LimitExceeded, "{refused:?}");
+    session.close().await.unwrap();
 }
 
 async fn work(podkit: &Podkit, count: usize) -> podkit::Result<()> {

@@ -33,7 +33,7 @@ use self::{
 };
 use super::{
     AgentStream, Backend, Capabilities, ContainerInfo, ContainerSpec, Limits, SweepReport,
-    events::Events, images::Images, stats::ContainerStats,
+    admission::Admission, events::Events, images::Images, stats::ContainerStats,
 };
 use crate::{
     container::jittered,
@@ -114,6 +114,7 @@ pub struct DockerBackend {
     url: String,
     facts: Facts,
     memory: Option<Memory>,
+    admission: Admission,
     agent: AgentVolume,
     credentials: Credentials,
     /// Directories for sockets, where the engine is on this machine.
@@ -276,6 +277,7 @@ impl Backend for DockerBackend {
     }
 
     async fn create(&self, spec: &ContainerSpec) -> Result<ContainerId> {
+        self.admission.check()?;
         self.order(spec).await?;
         let further = convert::further_networks(&spec.network, &self.facts);
         let endpoint = convert::endpoint(&spec.aliases);
@@ -289,6 +291,7 @@ impl Backend for DockerBackend {
     }
 
     async fn start(&self, id: &ContainerId) -> Result<()> {
+        self.admission.check()?;
         let seen = self.seen.lock().get(id).map(|(_, reach)| reach.clone());
         if let Some(reach) = seen {
             let endpoint = convert::endpoint(&reach.aliases);

@@ -15,6 +15,7 @@ use super::{
 use crate::{
     backend::{
         BackendRef,
+        admission::Admission,
         connect::{ConnectOptions, run_dir},
     },
     error::{Error, ErrorKind, Result},
@@ -92,6 +93,10 @@ impl DockerBackend {
             url: endpoint.url.clone(),
             agent: AgentVolume::new(&facts.arch)?,
             credentials: Credentials::new(facts.flavor, options),
+            admission: Admission::new(match local {
+                Some(_) => options.reserve_memory,
+                None => Some(0),
+            }),
             links: local.map(|run_dir| Links::new(run_dir, &endpoint.url)),
             facts,
             memory,

@@ -18,7 +18,8 @@ use tokio::{net::UnixStream, task::spawn_blocking};
 
 use super::{
     AgentStream, Backend, BackendRef, Capabilities, ContainerInfo, ContainerSpec, Limits,
-    SweepReport, connect::ConnectOptions, images::Images, stats::ContainerStats,
+    SweepReport, admission::Admission, connect::ConnectOptions, images::Images,
+    stats::ContainerStats,
 };
 use crate::{
     error::{Error, ErrorKind, Result},
@@ -33,6 +34,7 @@ mod place;
 pub struct EmbeddedBackend {
     runtime: Arc<Runtime>,
     capabilities: Capabilities,
+    admission: Admission,
 }
 
 impl EmbeddedBackend {
@@ -47,11 +49,13 @@ impl EmbeddedBackend {
     /// # Cancel safety
     /// A dropped call leaves directories at most.
     pub async fn open(options: &ConnectOptions) -> Result<BackendRef> {
+        let admission = Admission::new(options.reserve_memory);
         let options = options.clone();
         let (runtime, facts) = off_thread(move || open(place::runtime_options(&options)?)).await?;
         Ok(Arc::new(Self {
             runtime: Arc::new(runtime),
             capabilities: convert::capabilities(&facts),
+            admission,
         }))
     }
 
@@ -120,12 +124,14 @@ impl Backend for EmbeddedBackend {
     }
 
     async fn create(&self, spec: &ContainerSpec) -> Result<ContainerId> {
+        self.admission.check()?;
         let order = convert::spec(spec)?;
         self.run(move |runtime| runtime.create(&order)).await?;
         Ok(spec.name.clone())
     }
 
     async fn start(&self, id: &ContainerId) -> Result<()> {
+        self.admission.check()?;
         let name = id.to_string();
         self.run(move |runtime| runtime.start(&name)).await
     }
