@@ -378,6 +378,7 @@ impl Worker {
         let bytes = random::contents(self.session, path, self.sequence, length);
         let what = format!("write {path} {} {}", self.sequence, random::hash(&bytes));
         let through_shell = self.random.below(5) < 2;
+        let pause = pause(&mut self.random);
         let write = async {
             if !through_shell {
                 handle.files().write(path, bytes).await?;
@@ -385,7 +386,8 @@ impl Worker {
             }
             // A name of its own: another one may be left of a client that was killed.
             let own = self.sequence;
-            let script = format!("mkdir -p ${{0%/*}} && cat > $0.{own} && mv $0.{own} $0");
+            let script =
+                format!("mkdir -p ${{0%/*}} && cat > $0.{own} && sleep {pause} && mv $0.{own} $0");
             let exec = handle.exec(["/bin/sh", "-c", &script, path]).stdin(bytes);
             let output = self.command(exec.timeout(COMMAND)).await?;
             Ok(expect(&output, Outcome::Exited(0), b""))
@@ -427,7 +429,7 @@ impl Worker {
     async fn echo(&mut self, handle: &Session) {
         let (code, number) = (self.random.below(100), self.random.next());
         let code = u8::try_from(code).unwrap_or_default();
-        let script = format!("cat; exit {code}");
+        let script = format!("cat; sleep {}; exit {code}", pause(&mut self.random));
         let length = usize::try_from(number % 4000).unwrap_or_default();
         let input = format!("{number:0length$}");
         let echo = async {
@@ -462,6 +464,16 @@ impl Worker {
         };
         futures::future::join(one(1), one(2)).await;
     }
+}
+
+/// How long a command takes, in seconds: mostly no time.
+fn pause(random: &mut Random) -> String {
+    let long = random.below(4) == 0;
+    format!(
+        "{}.{}",
+        if long { random.below(4) } else { 0 },
+        if long { random.below(10) } else { 0 }
+    )
 }
 
 /// Compares a command's end with what it should be.

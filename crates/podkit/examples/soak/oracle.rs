@@ -325,8 +325,21 @@ impl Oracle {
         if self.kills_under_way > 3 {
             return;
         }
-        let count = self.containers.len() as u64;
-        let session = usize::try_from(self.random.below(count)).unwrap_or_default();
+        // Of what is busy rather more, so that calls are hit in the middle.
+        let mut candidates: Vec<usize> = (0..self.containers.len()).collect();
+        if self.random.below(3) > 0 {
+            let operations = self.clients.iter().flat_map(|c| c.operations.values());
+            let mut busy: Vec<usize> = operations.map(|o| o.session).collect();
+            busy.sort_unstable();
+            if !busy.is_empty() {
+                candidates = busy;
+            }
+        }
+        let chosen = self.random.below(candidates.len() as u64);
+        let chosen = usize::try_from(chosen).unwrap_or_default();
+        let Some(&session) = candidates.get(chosen) else {
+            return;
+        };
         let Some(container) = self.containers.get(session).cloned() else {
             return;
         };
