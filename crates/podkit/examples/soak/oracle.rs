@@ -27,6 +27,9 @@ const MARGIN: Duration = Duration::from_secs(40);
 /// How long a client that works may say nothing.
 const SILENCE: Duration = Duration::from_secs(30);
 
+/// What takes longer than this may hang: its container is not killed.
+const SLOW: Duration = Duration::from_secs(6);
+
 /// How long clients have to gather, and to close everything.
 const GATHERING: Duration = Duration::from_secs(90);
 
@@ -325,16 +328,19 @@ impl Oracle {
         if self.kills_under_way > 3 {
             return;
         }
+        let operations = || self.clients.iter().flat_map(|c| c.operations.values());
+        // A kill would end what hangs, and hide it.
+        let slow: BTreeSet<usize> = operations()
+            .filter(|operation| operation.begun.elapsed() > SLOW)
+            .map(|operation| operation.session)
+            .collect();
+        let busy: BTreeSet<usize> = operations().map(|operation| operation.session).collect();
         // Of what is busy rather more, so that calls are hit in the middle.
-        let mut candidates: Vec<usize> = (0..self.containers.len()).collect();
-        if self.random.below(3) > 0 {
-            let operations = self.clients.iter().flat_map(|c| c.operations.values());
-            let mut busy: Vec<usize> = operations.map(|o| o.session).collect();
-            busy.sort_unstable();
-            if !busy.is_empty() {
-                candidates = busy;
-            }
-        }
+        let busy_only = self.random.below(3) > 0 && busy.len() > slow.len();
+        let candidates: Vec<usize> = (0..self.containers.len())
+            .filter(|session| !slow.contains(session))
+            .filter(|session| !busy_only || busy.contains(session))
+            .collect();
         let chosen = self.random.below(candidates.len() as u64);
         let chosen = usize::try_from(chosen).unwrap_or_default();
         let Some(&session) = candidates.get(chosen) else {
