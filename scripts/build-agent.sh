@@ -19,6 +19,8 @@ RUSTFLAGS="-C target-feature=+crt-static -C relocation-model=static"
 RUSTFLAGS+=" -C link-arg=-nostartfiles -C link-arg=-nostdlib -C link-arg=-static -C link-arg=-no-pie"
 RUSTFLAGS+=" -C link-arg=-Wl,--build-id=none -C link-arg=-Wl,-z,norelro -C link-arg=-Wl,--gc-sections"
 RUSTFLAGS+=" -C link-arg=-Wl,--no-eh-frame-hdr -C link-arg=-Wl,-T,crates/podkit-agent/agent.ld"
+# Less is inlined than `opt-level = "s"` would: 3 % less binary.
+RUSTFLAGS+=" -C llvm-args=--inline-threshold=30"
 RUSTFLAGS+=" --remap-path-prefix=$PWD=/podkit --remap-path-prefix=$cargo_home=/cargo"
 arguments=(-q -p podkit-agent --bin podkit-agent --features bin --target "$target")
 

@@ -26,6 +26,7 @@
 
 extern crate alloc;
 
+pub mod archive;
 mod codec;
 mod exit;
 mod message;
@@ -37,9 +38,10 @@ pub mod seccomp;
 pub use codec::{DecodeError, Decoder, Encoder, FRAME_HEADER_BYTES, Frame, FrameBuffer};
 pub use exit::{ExitCause, exit_cause, exit_code};
 pub use message::{
-    AgentStatus, Clocks, ExecSpec, ExecStatus, ExecUsage, Failure, FailureKind, FileCall, FileKind,
-    FileStat, LogQuery, MemorySource, Output, PortCall, ProcessCall, ProcessInfo, ProcessSpec,
-    ProcessState, Reply, Request, RestartPolicy, StopReason, Target, TerminalSize, compatible,
+    AgentStatus, Clocks, ExecSpec, ExecStatus, ExecUsage, Failure, FailureKind, FileCall,
+    FileChange, FileChangeKind, FileKind, FileStat, FileUsage, LogQuery, MemorySource, Output,
+    PortCall, ProcessCall, ProcessInfo, ProcessSpec, ProcessState, Reply, Request, RestartPolicy,
+    StopReason, Target, TerminalSize, compatible,
 };
 
 /// Protocol version spoken by this crate. What only some of the versions have says since which.

@@ -289,13 +289,15 @@ pub(crate) struct GcArgs {
 ///
 /// One of the two is [USER/]SESSION:PATH. A local path that contains a colon begins with `/` or
 /// `./`. A directory is copied with all that is in it; into an existing directory, under its own
-/// name. Permissions are kept, set-id bits are not. Links are copied as links; out of a session only
-/// those that stay inside what is copied.
+/// name. Permissions and times are kept, set-id bits are not. Links are copied as links; out of a
+/// session only those that stay inside what is copied. `-` is a tar archive on standard input or
+/// output.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
   podkit cp ./data bob/123:/workspace/data
-  podkit cp bob/123:/workspace/result.csv .")]
+  podkit cp bob/123:/workspace/result.csv .
+  podkit cp bob/123:/workspace - | gzip > workspace.tar.gz")]
 pub(crate) struct CpArgs {
     /// What to copy: a local path, or [USER/]SESSION:PATH
     #[arg(value_name = "FROM", value_hint = ValueHint::AnyPath)]

@@ -66,7 +66,10 @@ mod session;
 mod sync;
 
 pub use crate::{
-    agent::{ExecHandle, ExecStdin, FileEntry, FileKind, FileReader, ListeningPort, PortStream},
+    agent::{
+        ArchiveReader, DiskUsage, ExecHandle, ExecStdin, FileChange, FileChangeKind, FileEntry,
+        FileKind, FileReader, FileWatch, ListeningPort, PortStream,
+    },
     backend::{
         Capabilities, ContainerState, StopCause, SweepReport,
         connect::{ConnectOptions, DockerOptions},
@@ -100,7 +103,8 @@ pub use crate::{
     session::{
         CloseReport, Exec, Expiry, Files, GcOptions, GcReport, HealthOptions, ListSessions,
         LogEvents, Logs, OnConflict, OpenSession, Opened, PortForward, Process, Readiness, RunOnce,
-        Session, SessionInfo, Spawn, StartupCheck, StatsStream, WriteOptions,
+        Session, SessionInfo, Spawn, StartupCheck, StatsStream, TransferProgress, TransferReport,
+        WriteOptions,
     },
 };
 

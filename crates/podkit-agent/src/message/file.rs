@@ -55,6 +55,69 @@ pub enum FileCall {
         /// Whether a directory is removed with all that is in it. Links are not followed.
         recursive: bool,
     },
+    /// Sends a file, or a directory with all below it, as an [archive](crate::archive) in
+    /// `Output(Stdout)`, then `Done`. What could not be read comes as frames of `Failed` in
+    /// `Output(Stderr)`.
+    Archive,
+    /// Makes in a directory, which is made if it is missing, what comes as an
+    /// [archive](crate::archive) in `Stdin` frames up to `StdinEnd`, then `Done`. What could not be
+    /// made comes as frames of `Failed` in `Output(Stdout)`.
+    Extract,
+    /// Sends frames of [`FileChange`] in `Output(Stdout)` as they happen: one of
+    /// [`Watching`](FileChangeKind::Watching) first, once nothing is missed any more.
+    Watch {
+        /// Whether what is below is watched as well.
+        recursive: bool,
+    },
+    /// Sends one frame of [`FileUsage`] in `Output(Stdout)`, then `Done`.
+    Usage,
+}
+
+/// What happened to a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileChangeKind {
+    /// Nothing yet; from now on nothing is missed.
+    Watching,
+    /// It is new.
+    Created,
+    /// Its bytes changed.
+    Modified,
+    /// Its permissions, owner or times changed.
+    Attributes,
+    /// It was removed.
+    Removed,
+    /// It went away by being renamed.
+    MovedFrom,
+    /// It came by being renamed.
+    MovedTo,
+    /// Changes were missed; the path has no meaning.
+    Missed,
+}
+
+/// One change below a directory that is watched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileChange {
+    /// What happened.
+    pub kind: FileChangeKind,
+    /// Whether it happened to a directory.
+    pub directory: bool,
+    /// Where, from the directory that is watched; empty for that one.
+    pub path: Vec<u8>,
+}
+
+/// What a tree takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FileUsage {
+    /// Bytes on the disk.
+    pub disk_bytes: u64,
+    /// Bytes of all files.
+    pub size_bytes: u64,
+    /// What is no directory.
+    pub files: u64,
+    /// Directories, with the first.
+    pub directories: u64,
+    /// Directories that could not be read.
+    pub unread: u64,
 }
 
 /// Kind of a file.
@@ -106,6 +169,10 @@ impl FileCall {
             }
             Self::Rename { to } => frame.u8(7).bytes(to),
             Self::Remove { recursive } => frame.u8(8).bool(*recursive),
+            Self::Archive => frame.u8(9),
+            Self::Extract => frame.u8(10),
+            Self::Watch { recursive } => frame.u8(11).bool(*recursive),
+            Self::Usage => frame.u8(12),
         };
     }
 
@@ -137,7 +204,60 @@ impl FileCall {
             8 => Self::Remove {
                 recursive: from.bool()?,
             },
+            9 => Self::Archive,
+            10 => Self::Extract,
+            11 => Self::Watch {
+                recursive: from.bool()?,
+            },
+            12 => Self::Usage,
             tag => return Err(DecodeError::Unknown(tag)),
+        })
+    }
+}
+
+impl FileChange {
+    /// Appends this change to `out` as one frame.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let mut frame = Encoder::frame(out, self.kind.tag(), 0);
+        frame.bool(self.directory).rest(&self.path);
+        frame.end();
+    }
+
+    /// Reads a frame's payload.
+    ///
+    /// # Errors
+    /// When it is none of a change.
+    pub fn decode(kind: u8, payload: &[u8]) -> Result<Self, DecodeError> {
+        let mut from = Decoder::new(payload);
+        Ok(Self {
+            kind: FileChangeKind::from_tag(kind)?,
+            directory: from.bool()?,
+            path: from.rest().to_vec(),
+        })
+    }
+}
+
+impl FileUsage {
+    /// Appends this to `out` as one frame.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let mut frame = Encoder::frame(out, 1, 0);
+        frame.u64(self.disk_bytes).u64(self.size_bytes);
+        frame.u64(self.files).u64(self.directories).u64(self.unread);
+        frame.end();
+    }
+
+    /// Reads a frame's payload.
+    ///
+    /// # Errors
+    /// When it is too short.
+    pub fn decode(payload: &[u8]) -> Result<Self, DecodeError> {
+        let mut from = Decoder::new(payload);
+        Ok(Self {
+            disk_bytes: from.u64()?,
+            size_bytes: from.u64()?,
+            files: from.u64()?,
+            directories: from.u64()?,
+            unread: from.u64()?,
         })
     }
 }

@@ -8,7 +8,7 @@ mod wire;
 use alloc::{string::String, vec::Vec};
 
 pub use self::{
-    file::{FileCall, FileKind, FileStat},
+    file::{FileCall, FileChange, FileChangeKind, FileKind, FileStat, FileUsage},
     port::PortCall,
     process::{LogQuery, ProcessCall, ProcessInfo, ProcessSpec, ProcessState, RestartPolicy},
 };

@@ -3,9 +3,9 @@
 use alloc::vec::Vec;
 
 use super::{
-    AgentStatus, Clocks, ExecSpec, ExecStatus, ExecUsage, Failure, FailureKind, FileCall, FileKind,
-    FileStat, MemorySource, Output, PortCall, ProcessCall, ProcessInfo, ProcessSpec, Reply,
-    Request, StopReason, Target, TerminalSize,
+    AgentStatus, Clocks, ExecSpec, ExecStatus, ExecUsage, Failure, FailureKind, FileCall,
+    FileChangeKind, FileKind, FileStat, MemorySource, Output, PortCall, ProcessCall, ProcessInfo,
+    ProcessSpec, Reply, Request, StopReason, Target, TerminalSize,
 };
 use crate::{
     MAGIC,
@@ -63,6 +63,10 @@ macro_rules! tags {
 tags!(Output { 1 => Stdout, 2 => Stderr });
 tags!(Target { 1 => Group, 2 => Tree });
 tags!(MemorySource { 1 => Cgroup, 2 => LargestProcess });
+tags!(FileChangeKind {
+    1 => Watching, 2 => Created, 3 => Modified, 4 => Attributes, 5 => Removed, 6 => MovedFrom,
+    7 => MovedTo, 8 => Missed,
+});
 tags!(FileKind { 1 => File, 2 => Directory, 3 => Symlink, 4 => Other });
 tags!(StopReason { 1 => Requested, 2 => AutoStop, 3 => MaxLifetime, 4 => MainExited });
 tags!(FailureKind {

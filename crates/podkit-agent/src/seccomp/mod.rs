@@ -115,7 +115,7 @@ fn segments(architecture: Architecture, passes: Passes) -> Vec<Segment> {
         .map(|call| (architecture.number(call), verdict(call.0, passes)))
         .filter(|(number, _)| *number != NONE)
         .collect();
-    calls.sort_by_key(|(number, _)| *number);
+    calls.sort_unstable_by_key(|(number, _)| *number);
     let refuse = vec![done(ERRNO | EPERM)];
     let mut all: Vec<Segment> = Vec::new();
     let mut add = |first: u32, code: Vec<Instruction>| {

@@ -37,9 +37,13 @@ impl Progress {
 
     /// Counts more bytes.
     pub(super) fn add(&mut self, bytes: usize) {
-        self.bytes = self
-            .bytes
-            .saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX));
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        self.set(self.bytes.saturating_add(bytes));
+    }
+
+    /// Says how many bytes there are now.
+    pub(super) fn set(&mut self, bytes: u64) {
+        self.bytes = bytes;
         if let Some(bar) = &self.bar {
             bar.set_position(self.bytes);
         } else if self.wanted && self.began.elapsed() > PATIENCE {

@@ -296,7 +296,7 @@ impl AgentClient {
         }
     }
 
-    async fn begin_file(
+    pub(super) async fn begin_file(
         &self,
         call: Call,
         file_call: FileCall,
@@ -310,7 +310,10 @@ impl AgentClient {
                 path.len()
             )));
         }
-        let moves_bytes = matches!(call, Call::Read | Call::Write);
+        let moves_bytes = matches!(
+            call,
+            Call::Read | Call::Write | Call::Archive | Call::Extract
+        );
         let limit = u64::try_from(TRANSFER_LIMIT.as_millis()).unwrap_or(u64::MAX);
         let request = Request::File {
             call: file_call,

@@ -163,7 +163,7 @@ impl fmt::Debug for FileReader {
     }
 }
 
-fn to_io(error: Error) -> io::Error {
+pub(super) fn to_io(error: Error) -> io::Error {
     let kind = match error.kind() {
         ErrorKind::NotFound => io::ErrorKind::NotFound,
         ErrorKind::PermissionDenied => io::ErrorKind::PermissionDenied,

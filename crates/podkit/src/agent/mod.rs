@@ -19,17 +19,23 @@ mod port;
 mod process;
 mod pulse;
 mod stream;
+mod tree;
 
 #[cfg(test)]
 mod tests;
 
 pub(crate) use self::{
-    client::AgentClient, exec::check_signal, file::FileWriter, process::LogReader,
+    client::AgentClient,
+    exec::check_signal,
+    file::FileWriter,
+    process::LogReader,
+    tree::{Extraction, Failures, TreeReader, TreeWriter},
 };
 pub use self::{
     exec::{ExecHandle, ExecStdin},
     file::{FileEntry, FileKind, FileReader},
     port::{ListeningPort, PortStream},
+    tree::{ArchiveReader, DiskUsage, FileChange, FileChangeKind, FileWatch},
 };
 
 /// Bytes of requests and input that wait for the socket, all streams together. Senders wait for

@@ -41,6 +41,10 @@ pub(super) enum Call {
     Read,
     /// Writing a file: credit, `Done`.
     Write,
+    /// Output of both kinds, `Done`.
+    Archive,
+    /// Output, credit, `Done`.
+    Extract,
     /// Entries, `Done`.
     List,
     /// One entry, `Done`.
@@ -55,6 +59,15 @@ pub(super) enum Call {
     Port,
     /// As a command, and `Done` for one who leaves.
     Attach,
+}
+
+impl Call {
+    const fn takes_input(self) -> bool {
+        matches!(
+            self,
+            Self::Exec | Self::Attach | Self::Write | Self::Extract | Self::Port
+        )
+    }
 }
 
 /// How a stream ended.
@@ -152,8 +165,8 @@ impl Stream {
         let mut state = self.state.lock();
         let expected = match self.call {
             Call::Exec | Call::Attach => state.started.is_some(),
-            Call::Read => output == Output::Stdout,
-            Call::Logs | Call::Port => true,
+            Call::Read | Call::Extract => output == Output::Stdout,
+            Call::Logs | Call::Port | Call::Archive => true,
             Call::Write | Call::List | Call::Stat | Call::Plain | Call::Processes => false,
         };
         if !expected {
@@ -192,12 +205,12 @@ impl Stream {
                 wake(&mut state.reader);
                 return Ok(After::default());
             }
-            (Reply::Credit(bytes), Call::Exec | Call::Attach | Call::Write | Call::Port) => {
+            (Reply::Credit(bytes), call) if call.takes_input() => {
                 state.input_left = state.input_left.saturating_add(u64::from(bytes));
                 wake(&mut state.writer);
                 return Ok(After::default());
             }
-            (Reply::StdinClosed, Call::Exec | Call::Attach | Call::Write | Call::Port) => {
+            (Reply::StdinClosed, call) if call.takes_input() => {
                 state.input_closed = true;
                 wake(&mut state.writer);
                 return Ok(After::default());

@@ -48,6 +48,7 @@ mod sessions;
 mod sessions_shared;
 mod stage;
 mod terminals;
+mod trees;
 mod volumes;
 
 use std::{
@@ -204,6 +205,7 @@ pub fn cases() -> impl Iterator<Item = &'static Case> {
         processes::CASES,
         process_logs::CASES,
         resources::CASES,
+        trees::CASES,
         volumes::CASES,
         ports::CASES,
         ready::CASES,

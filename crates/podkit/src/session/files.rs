@@ -54,8 +54,8 @@ const CHUNK_BYTES: usize = 64 * 1024;
 /// ```
 #[derive(Clone, Debug)]
 pub struct Files {
-    session: Session,
-    user: String,
+    pub(super) session: Session,
+    pub(super) user: String,
 }
 
 /// How a file is written.
@@ -351,7 +351,7 @@ fn named(error: Error, operation: &'static str, live: &Live) -> Error {
 }
 
 /// An error of a stream: the agent's own where it is one.
-fn failed_io(operation: &'static str, path: &str, error: std::io::Error) -> Error {
+pub(super) fn failed_io(operation: &'static str, path: &str, error: std::io::Error) -> Error {
     let error = match error.downcast::<Error>() {
         Ok(error) => error,
         Err(error) => {

@@ -25,6 +25,7 @@ mod scoped;
 mod slot;
 mod spec;
 mod tasks;
+mod tree;
 
 pub(crate) use self::manager::SessionManager;
 #[cfg(feature = "blocking")]
@@ -44,4 +45,5 @@ pub use self::{
     ready::{Readiness, StartupCheck},
     resources::StatsStream,
     run_once::RunOnce,
+    tree::{TransferProgress, TransferReport},
 };

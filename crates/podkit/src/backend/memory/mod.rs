@@ -30,6 +30,7 @@ mod life;
 mod place;
 mod programs;
 mod transfer;
+mod tree;
 
 /// The name of the only image.
 const IMAGE: &str = "memory";

@@ -52,6 +52,14 @@ impl Place {
             .collect()
     }
 
+    /// The place of a name in it.
+    pub(super) fn below(&self, name: &[u8]) -> Self {
+        let mut below = self.clone();
+        below.shown = format!("{}/{}", self.shown, String::from_utf8_lossy(name));
+        below.parts.push(name.to_vec());
+        below
+    }
+
     pub(super) fn split(&self) -> Result<(&[u8], &[Vec<u8>])> {
         match self.parts.split_last() {
             Some((name, parents)) => Ok((name, parents)),

@@ -99,6 +99,16 @@ impl Transfer {
                 tree.lock().make_dir(&place, mode, parents, user)
             }
             FileCall::Rename { to } => tree.lock().rename(&place, &self.place(&to)?),
+            FileCall::Archive => self.archive(&place, channel).await,
+            FileCall::Extract => self.extract(&place, user, channel, input).await,
+            FileCall::Usage => {
+                channel.data(Output::Stdout, &self.usage(&place)?).await;
+                Ok(())
+            }
+            FileCall::Watch { .. } => {
+                let why = "a simulated container tells of no changes";
+                Err(place.fail(FailureKind::Unsupported, 0, why))
+            }
             FileCall::Remove { recursive } => tree.lock().remove(&place, recursive),
         }
     }

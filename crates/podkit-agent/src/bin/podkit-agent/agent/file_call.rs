@@ -80,11 +80,16 @@ impl Agent {
             let text = "the path is empty, or it or the user has a NUL byte";
             return Err(failure(FailureKind::InvalidInput, 0, text));
         }
+        let watches = matches!(call, FileCall::Watch { .. });
         let wish = Wish {
-            input: matches!(call, FileCall::Write { .. } | FileCall::Append { .. }),
-            both_outputs: false,
-            timeout_ms,
-            activity: true,
+            input: matches!(
+                call,
+                FileCall::Write { .. } | FileCall::Append { .. } | FileCall::Extract
+            ),
+            both_outputs: matches!(call, FileCall::Archive),
+            timeout_ms: if watches { Some(u64::MAX) } else { timeout_ms },
+            // Nobody uses a session by looking on.
+            activity: !watches,
         };
         let user = match user.is_empty() {
             true => self.config.user.clone(),

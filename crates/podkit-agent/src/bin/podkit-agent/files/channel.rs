@@ -59,6 +59,13 @@ impl<'a> Answers<'a> {
         self.flush()
     }
 
+    /// Tells of something that failed, while the call goes on.
+    pub(super) fn failure(&mut self, output: Output, failure: Failure) -> Result<(), Stop> {
+        let mut frame = Vec::new();
+        Reply::Failed(failure).encode(0, &mut frame);
+        self.data_of(output, frame)
+    }
+
     /// Sends one entry, some time before the end.
     pub(super) fn entry(&mut self, name: &[u8], stat: FileStat) -> Result<(), Stop> {
         let name = name.to_vec();

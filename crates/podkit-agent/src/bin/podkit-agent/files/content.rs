@@ -125,15 +125,15 @@ fn regular(path: &[u8], stat: &Stat) -> Result<(), Failure> {
 }
 
 /// A file that nobody sees yet; it goes away again unless it is put in its place.
-struct Fresh<'a> {
+pub(super) struct Fresh<'a> {
     place: &'a Place,
-    file: OwnedFd,
+    pub(super) file: OwnedFd,
     /// Its name, where the file system has no files without one.
     name: Option<CString>,
 }
 
 impl<'a> Fresh<'a> {
-    fn make(place: &'a Place) -> Result<Self, Errno> {
+    pub(super) fn make(place: &'a Place) -> Result<Self, Errno> {
         // A file without a name cannot be left behind, even by a process that is killed.
         let mode = Mode::from_raw_mode(0o600);
         let flags = OFlags::WRONLY | OFlags::TMPFILE | OFlags::CLOEXEC;
@@ -151,7 +151,7 @@ impl<'a> Fresh<'a> {
     }
 
     /// Takes over the owner and the permission bits of what it replaces.
-    fn look_like(&self, old: Option<&Stat>, mode: Option<u32>) -> Result<(), Errno> {
+    pub(super) fn look_like(&self, old: Option<&Stat>, mode: Option<u32>) -> Result<(), Errno> {
         let own = fstat(&self.file)?;
         if let Some(old) = old
             && (old.st_uid, old.st_gid) != (own.st_uid, own.st_gid)
@@ -170,7 +170,7 @@ impl<'a> Fresh<'a> {
         fchmod(&self.file, Mode::from_raw_mode(bits))
     }
 
-    fn put(&mut self, to: &CString) -> Result<(), Errno> {
+    pub(super) fn put(&mut self, to: &CString) -> Result<(), Errno> {
         let directory = &self.place.directory;
         if self.name.is_none() {
             let name = passing_name()?;
@@ -195,7 +195,8 @@ impl Drop for Fresh<'_> {
     }
 }
 
-fn own_path(file: &OwnedFd) -> alloc::string::String {
+/// A path to what a descriptor of this process is open on.
+pub(super) fn own_path(file: &impl AsRawFd) -> alloc::string::String {
     format!("/proc/self/fd/{}", file.as_raw_fd())
 }
 

@@ -3,12 +3,17 @@
 //! Memory is flat whatever the size of a file, and nothing blocks but the two pipes to PID 1 and
 //! the file system itself; for that one, PID 1 keeps the time.
 
+mod archive;
 mod channel;
 mod content;
 mod entries;
 mod error;
+mod extract;
 mod place;
 mod remove;
+mod usage;
+mod walk;
+mod watch;
 
 use podkit_agent::FileCall;
 use rustix::{fd::BorrowedFd, fs::Mode, process::umask};
@@ -75,6 +80,10 @@ fn run(job: &Job<'_>, answers: &mut Answers<'_>) -> Result<(), Stop> {
             let to = place::absolute(job.cwd, to)?;
             Ok(entries::rename(path, &to)?)
         }
+        FileCall::Archive => archive::archive(path, answers),
+        FileCall::Extract => extract::extract(path, &mut Input::new(job.from_parent), answers),
+        FileCall::Watch { recursive } => watch::watch(path, recursive, job.to_parent, answers),
+        FileCall::Usage => usage::usage(path, answers),
         FileCall::Remove { recursive } => Ok(remove::remove(path, recursive)?),
     }
 }

@@ -1,6 +1,6 @@
 //! Which ports are listened on, from the kernel's tables.
 
-use alloc::{collections::BTreeMap, format, string::String, vec, vec::Vec};
+use alloc::{format, string::String, vec, vec::Vec};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use podkit_agent::Output;
@@ -47,9 +47,7 @@ pub(super) fn is_listened_on(port: u16) -> bool {
 /// Sends a line for each: address, port, and pid and name of one of its owners where they can be seen.
 pub(super) fn list(answers: &mut Answers<'_>) -> Result<(), Stop> {
     let all = listeners();
-    let owners = owners();
-    for one in &all {
-        let owner = owners.get(&one.inode).copied();
+    for (one, owner) in all.iter().zip(owners(&all)) {
         let name = owner.map(name_of).unwrap_or_default();
         let pid = owner.unwrap_or(0);
         let line = format!("{} {} {pid} {name}\n", one.address, one.port);
@@ -91,21 +89,23 @@ fn parse_address(text: &str) -> Option<IpAddr> {
     }
 }
 
-/// Processes by the sockets that they hold.
-fn owners() -> BTreeMap<u64, u32> {
-    let mut owners = BTreeMap::new();
+/// For each socket a process that holds it.
+fn owners(listeners: &[Listener]) -> Vec<Option<u32>> {
+    let mut owners = vec![None; listeners.len()];
     for pid in numbers(b"/proc").into_iter().take(MOST_PROCESSES) {
         let directory = format!("/proc/{pid}/fd");
         for fd in numbers(directory.as_bytes()) {
             let Ok(link) = readlinkat(CWD, format!("{directory}/{fd}"), Vec::new()) else {
                 continue;
             };
-            let inode = core::str::from_utf8(link.to_bytes())
+            let inode: Option<u64> = core::str::from_utf8(link.to_bytes())
                 .ok()
                 .and_then(|link| link.strip_prefix("socket:[")?.strip_suffix(']'))
                 .and_then(|inode| inode.parse().ok());
-            if let Some(inode) = inode {
-                owners.entry(inode).or_insert(pid);
+            for (listener, owner) in listeners.iter().zip(&mut owners) {
+                if Some(listener.inode) == inode {
+                    owner.get_or_insert(pid);
+                }
             }
         }
     }

@@ -174,7 +174,15 @@ fn become_agent(birth: Birth) -> Result<crate::agent::Config> {
         .map(AsRawFd::as_raw_fd)
         .collect();
     null_standard_streams()?;
-    let plan = core::mem::ManuallyDrop::new(birth).plan.clone();
+    let Birth {
+        plan,
+        descriptors,
+        hear,
+        tell,
+        helper,
+    } = birth;
+    // They are closed with all others.
+    let _ = core::mem::ManuallyDrop::new((descriptors, hear, tell, helper));
     close_others(3, &keep);
     Ok(config(
         plan,

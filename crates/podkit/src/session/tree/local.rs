@@ -1,18 +1,22 @@
-//! The local side of a copy: everything below the place that the caller named is reached by
+//! The files of this machine in a transfer: everything below the place that the caller named is reached by
 //! descriptors and without following links, because a container may have made them.
 
 use std::{
     ffi::{CString, OsStr},
     io,
-    os::{fd::OwnedFd, unix::ffi::OsStrExt as _},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::ffi::OsStrExt as _,
+    },
     path::{Component, Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
+    time::SystemTime,
 };
 
 use rustix::{
     fs::{
-        AtFlags, CWD, Dir, FileType, Mode, OFlags, mkdirat, openat, readlinkat, renameat, statat,
-        symlinkat, unlinkat,
+        AtFlags, CWD, Dir, FileType, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, fchmod,
+        futimens, mkdirat, openat, readlinkat, renameat, statat, symlinkat, unlinkat,
     },
     io::Errno,
 };
@@ -26,8 +30,8 @@ pub(super) struct Directory(OwnedFd);
 pub(super) enum Entry {
     /// A regular file, open for reading, with its permission bits.
     File(std::fs::File, u32),
-    /// A directory with its permission bits.
-    Directory(Directory, u32),
+    /// A directory.
+    Directory(Directory),
     /// A link, with what it says.
     Link(Vec<u8>),
     /// A device, FIFO or socket.
@@ -57,6 +61,16 @@ impl Directory {
             OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
             Mode::empty(),
         )?))
+    }
+
+    /// Facts about it.
+    pub(super) fn metadata(&self) -> io::Result<std::fs::Metadata> {
+        std::fs::File::from(self.0.try_clone()?).metadata()
+    }
+
+    /// Gives it permission bits and a time.
+    pub(super) fn look_like(&self, mode: u32, modified: SystemTime) -> io::Result<()> {
+        look_like(&self.0, mode, modified)
     }
 
     /// Names of what is in it, sorted, but `.` and `..`.
@@ -94,7 +108,7 @@ impl Directory {
         let mode = stat.st_mode & 0o777;
         Ok(match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile => Entry::File(fd.into(), mode),
-            FileType::Directory => Entry::Directory(Self(fd), mode),
+            FileType::Directory => Entry::Directory(Self(fd)),
             _ => Entry::Other,
         })
     }
@@ -175,6 +189,29 @@ impl Drop for Unfinished<'_> {
             unlinkat(&self.directory.0, &self.temporary, AtFlags::empty()).unwrap_or_default();
         }
     }
+}
+
+/// Gives a file permission bits and a time; set-id and sticky bits are dropped.
+pub(super) fn look_like(file: impl AsFd, mode: u32, modified: SystemTime) -> io::Result<()> {
+    fchmod(&file, Mode::from_raw_mode(mode & 0o777))?;
+    let (seconds, nanoseconds) = match modified.duration_since(SystemTime::UNIX_EPOCH) {
+        Ok(since) => (i64::try_from(since.as_secs()), since.subsec_nanos()),
+        Err(error) => (
+            i64::try_from(error.duration().as_secs()).map(|before| -before),
+            0,
+        ),
+    };
+    let times = Timestamps {
+        last_access: Timespec {
+            tv_sec: 0,
+            tv_nsec: UTIME_OMIT,
+        },
+        last_modification: Timespec {
+            tv_sec: seconds.unwrap_or_default(),
+            tv_nsec: nanoseconds.into(),
+        },
+    };
+    Ok(futimens(&file, &times)?)
 }
 
 fn temporary_name() -> String {

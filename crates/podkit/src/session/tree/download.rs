@@ -1,0 +1,269 @@
+//! What comes out of a container, as files of this machine. Names, links and bits come from the
+//! container and are not believed.
+
+use std::{
+    ffi::OsStr,
+    io::Write as _,
+    os::unix::ffi::OsStrExt as _,
+    path::{Path, PathBuf},
+    rc::Rc,
+    time::{Duration, SystemTime},
+};
+
+use bytes::Bytes;
+use podkit_agent::archive::{Member, MemberKind, Step, Unpacker, parts};
+use tokio::sync::mpsc::Receiver;
+
+use super::{
+    Counts, MAX_DEPTH,
+    local::{self, Directory, Link},
+    local_error,
+};
+use crate::{
+    agent::Failures,
+    error::{Error, ErrorKind, Result},
+};
+
+/// Makes one file; the last chunk is empty, unless the bytes stopped coming.
+pub(super) fn file(
+    to: &Path,
+    mode: u32,
+    modified: SystemTime,
+    mut chunks: Receiver<Bytes>,
+) -> Result<()> {
+    let failed = |error| local_error("write", to, error);
+    let name = to.file_name().ok_or_else(|| {
+        Error::invalid_input(format!("`{}` is not a name for a file", to.display()))
+    })?;
+    let parent = Directory::open(to.parent().unwrap_or(Path::new(""))).map_err(failed)?;
+    let (mut file, unfinished) = parent.create(mode).map_err(failed)?;
+    while let Some(bytes) = chunks.blocking_recv() {
+        if bytes.is_empty() {
+            local::look_like(&file, mode, modified).map_err(failed)?;
+            return unfinished.finish(name).map_err(failed);
+        }
+        file.write_all(&bytes).map_err(failed)?;
+    }
+    Err(Error::new(
+        ErrorKind::Unexpected,
+        "the bytes of the file stopped coming",
+    ))
+}
+
+/// Makes the tree `to` of the archive that comes; `mode` is for the directory itself where it is
+/// missing. Gives back what could not be made.
+pub(super) fn make(
+    to: &Path,
+    mode: u32,
+    chunks: Receiver<Bytes>,
+    counts: &Counts,
+) -> Result<Failures> {
+    let failed = |error| local_error("write", to, error);
+    let root = match (to.parent(), to.file_name()) {
+        (Some(parent), Some(name)) if !to.is_dir() => Directory::open(parent)
+            .and_then(|parent| parent.make_directory(name, mode))
+            .map_err(failed)?,
+        _ => Directory::open(to).map_err(failed)?,
+    };
+    let mut sink = Sink {
+        to,
+        root: Rc::new(root),
+        archive: Archive {
+            unpacker: Unpacker::default(),
+            chunks,
+        },
+        counts,
+        parent: None,
+        links: Vec::new(),
+        directories: Vec::new(),
+        failures: Failures::default(),
+    };
+    sink.run()?;
+    Ok(sink.finish())
+}
+
+/// The archive as it comes.
+struct Archive {
+    unpacker: Unpacker,
+    chunks: Receiver<Bytes>,
+}
+
+impl Archive {
+    fn step(&mut self) -> Result<Step> {
+        loop {
+            match self.unpacker.step().map_err(malformed)? {
+                Step::More => match self.chunks.blocking_recv() {
+                    Some(bytes) => self.unpacker.push(&bytes),
+                    None => return Err(malformed("it ends in the middle")),
+                },
+                step => return Ok(step),
+            }
+        }
+    }
+
+    fn skip(&mut self) -> Result<()> {
+        while self.step()? != Step::MemberEnd {}
+        Ok(())
+    }
+}
+
+fn malformed(why: &str) -> Error {
+    Error::invalid_input(format!(
+        "what the container sends is no tree of files: {why}"
+    ))
+}
+
+struct Sink<'a> {
+    to: &'a Path,
+    root: Rc<Directory>,
+    archive: Archive,
+    counts: &'a Counts,
+    /// The directory that was written to last.
+    parent: Option<(PathBuf, Rc<Directory>)>,
+    links: Vec<Link>,
+    directories: Vec<(PathBuf, u32, SystemTime)>,
+    failures: Failures,
+}
+
+impl Sink<'_> {
+    fn run(&mut self) -> Result<()> {
+        loop {
+            match self.archive.step()? {
+                Step::Member(member) => {
+                    self.counts.add_entry()?;
+                    self.member(&member)?;
+                }
+                Step::End => return Ok(()),
+                Step::More | Step::Data | Step::MemberEnd => {}
+            }
+        }
+    }
+
+    fn member(&mut self, member: &Member) -> Result<()> {
+        let names = parts(&member.path).map_err(malformed)?;
+        if names.len() > MAX_DEPTH {
+            return Err(malformed("it is too deep"));
+        }
+        let path: PathBuf = names.iter().map(|name| OsStr::from_bytes(name)).collect();
+        let Some(name) = path.file_name() else {
+            return self.archive.skip();
+        };
+        let parent = match self.parent(path.parent().unwrap_or(Path::new(""))) {
+            Ok(parent) => parent,
+            Err(error) => return self.pass_over(&path, error),
+        };
+        let modified = time(member.modified_s);
+        match member.kind {
+            MemberKind::File => return self.file(member, &path, &parent, name),
+            MemberKind::Directory => match parent.make_directory(name, member.mode) {
+                Ok(_) => self.directories.push((path.clone(), member.mode, modified)),
+                Err(error) => return self.pass_over(&path, error),
+            },
+            MemberKind::Symlink => self.links.push(Link {
+                path: path.clone(),
+                target: OsStr::from_bytes(&member.target).into(),
+            }),
+            MemberKind::HardLink | MemberKind::Other => {
+                let path = path.display();
+                let what = format!("`{path}` is neither a file, a directory nor a link");
+                self.failures.add(Error::unsupported(what));
+            }
+        }
+        self.archive.skip()
+    }
+
+    fn file(
+        &mut self,
+        member: &Member,
+        path: &Path,
+        parent: &Directory,
+        name: &OsStr,
+    ) -> Result<()> {
+        let (mut file, unfinished) = match parent.create(member.mode) {
+            Ok(begun) => begun,
+            Err(error) => return self.pass_over(path, error),
+        };
+        loop {
+            match self.archive.step()? {
+                Step::Data => {
+                    let data = self.archive.unpacker.data();
+                    self.counts.add_bytes(data.len());
+                    if let Err(error) = file.write_all(data) {
+                        return self.pass_over(path, error);
+                    }
+                }
+                Step::MemberEnd => break,
+                Step::More | Step::Member(_) | Step::End => {}
+            }
+        }
+        let finished = local::look_like(&file, member.mode, time(member.modified_s))
+            .and_then(|()| unfinished.finish(name));
+        if let Err(error) = finished {
+            self.fail(path, error)?;
+        }
+        Ok(())
+    }
+
+    /// Leaves a member out.
+    fn pass_over(&mut self, path: &Path, error: std::io::Error) -> Result<()> {
+        self.fail(path, error)?;
+        self.archive.skip()
+    }
+
+    /// Remembers what failed; a full disk ends it all.
+    fn fail(&mut self, path: &Path, error: std::io::Error) -> Result<()> {
+        let error = local_error("write", &self.to.join(path), error);
+        if error.kind() == ErrorKind::LimitExceeded {
+            return Err(error);
+        }
+        self.failures.add(error);
+        Ok(())
+    }
+
+    fn parent(&mut self, path: &Path) -> std::io::Result<Rc<Directory>> {
+        if path.as_os_str().is_empty() {
+            return Ok(Rc::clone(&self.root));
+        }
+        if let Some((known, directory)) = &self.parent
+            && known == path
+        {
+            return Ok(Rc::clone(directory));
+        }
+        let directory = Rc::new(local::below(&self.root, path)?);
+        self.parent = Some((path.to_owned(), Rc::clone(&directory)));
+        Ok(directory)
+    }
+
+    /// Makes the links, and gives directories their bits and times once all is in them.
+    fn finish(mut self) -> Failures {
+        for (link, error) in local::make_links(&self.root, self.links) {
+            let what = format!(
+                "the link `{}` to `{}` was not copied",
+                link.path.display(),
+                link.target.display()
+            );
+            let error = Error::new(ErrorKind::Unsupported, what).with_source(error);
+            self.failures.add(error);
+        }
+        // Those deeper down first: a directory may be closed by its own bits.
+        for (path, mode, modified) in self.directories.iter().rev() {
+            let finished = local::below(&self.root, path)
+                .and_then(|directory| directory.look_like(*mode, *modified));
+            if let Err(error) = finished {
+                let error = local_error("finish", &self.to.join(path), error);
+                self.failures.add(error);
+            }
+        }
+        self.failures
+    }
+}
+
+fn time(seconds: i64) -> SystemTime {
+    let distance = Duration::from_secs(seconds.unsigned_abs());
+    let time = if seconds < 0 {
+        SystemTime::UNIX_EPOCH.checked_sub(distance)
+    } else {
+        SystemTime::UNIX_EPOCH.checked_add(distance)
+    };
+    time.unwrap_or(SystemTime::UNIX_EPOCH)
+}
