@@ -180,6 +180,7 @@ impl Facts {
                 Flavor::Podman => Vec::new(),
             },
             platforms: true,
+            inherit: true,
             auto_remove: true,
             bind_flags: false,
             stop_keeps_files: true,

@@ -154,6 +154,7 @@ impl Backend for MemoryBackend {
             gpus: false,
             runtimes: Vec::new(),
             platforms: false,
+            inherit: false,
             auto_remove: false,
             bind_flags: true,
             stop_keeps_files: true,
@@ -280,6 +281,10 @@ impl Backend for MemoryBackend {
     }
 
     fn events(&self) -> Option<&dyn super::events::Events> {
+        None
+    }
+
+    fn parents(&self) -> Option<&dyn super::parent::Parents> {
         None
     }
 }
