@@ -14,6 +14,7 @@ mod events;
 mod examples;
 mod images;
 mod main_program;
+mod nested;
 mod proxy;
 mod requests;
 mod restart;
@@ -49,9 +50,18 @@ impl Engine {
         self.podkit().await.session("u", "a").spec(spec).await
     }
 
+    /// The engine's own command line.
+    fn command(&self) -> Command {
+        let mut command = Command::new(self.name);
+        if self.name == "podman" {
+            command.env("CONTAINERS_CONF", PODMAN_SETTINGS);
+        }
+        command
+    }
+
     /// Runs the engine's own command line.
     fn run(&self, arguments: &[&str]) -> String {
-        let output = Command::new(self.name).args(arguments).output().unwrap();
+        let output = self.command().args(arguments).output().unwrap();
         assert!(
             output.status.success(),
             "{} {arguments:?}: {}",
@@ -68,7 +78,7 @@ impl Engine {
 
     /// What [`run`](Self::run) gives, or what the engine complained of.
     fn attempt(&self, arguments: &[&str]) -> Result<String, String> {
-        let output = Command::new(self.name).args(arguments).output().unwrap();
+        let output = self.command().args(arguments).output().unwrap();
         let text = |bytes| String::from_utf8_lossy(bytes).trim().to_owned();
         if output.status.success() {
             Ok(text(&output.stdout))
@@ -147,11 +157,11 @@ fn asked_for() -> Vec<String> {
 }
 
 fn main() -> ExitCode {
-    if let Some(code) = main_if_asked(|_, _| None) {
+    if let Some(code) = main_if_asked(nested::work) {
         return code;
     }
     let asked = asked_for();
-    let tables: [(&str, &[Test]); 10] = [
+    let tables: [(&str, &[Test]); 11] = [
         ("settings", settings::TESTS),
         ("main_program", main_program::TESTS),
         ("images", images::TESTS),
@@ -161,6 +171,7 @@ fn main() -> ExitCode {
         ("clients", clients::TESTS),
         ("restart", restart::TESTS),
         ("transport", transport::TESTS),
+        ("nested", nested::TESTS),
         ("examples", examples::TESTS),
     ];
     let trials = ENGINES.iter().flat_map(|engine| {

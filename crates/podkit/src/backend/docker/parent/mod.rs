@@ -140,10 +140,13 @@ fn info(container: ContainerInspectResponse) -> Result<ParentInfo> {
         ));
     };
     let settings = container.network_settings.unwrap_or_default();
-    // The engine keeps them by name, and beside them which one the container was made with.
+    // What shares another one's network has none of its own: the other's may be there to filter it.
     let host = container.host_config.unwrap_or_default();
-    let first = match host.network_mode.unwrap_or_default() {
-        mode if mode == "default" => DEFAULT_NETWORK.to_owned(),
+    let mode = host.network_mode.unwrap_or_default();
+    let shares = mode.starts_with("container:");
+    // The engine keeps them by name, and beside them which one the container was made with.
+    let first = match mode.as_str() {
+        "default" => DEFAULT_NETWORK,
         mode => mode,
     };
     let mut networks: Vec<(bool, String)> = settings
@@ -151,10 +154,10 @@ fn info(container: ContainerInspectResponse) -> Result<ParentInfo> {
         .unwrap_or_default()
         .into_iter()
         .map(|(name, end)| {
-            let is_first = name == first || end.network_id.as_ref() == Some(&first);
+            let is_first = name == first || end.network_id.as_deref() == Some(first);
             (!is_first, name)
         })
-        .filter(|(_, name)| !NO_NETWORKS.contains(&name.as_str()))
+        .filter(|(_, name)| !shares && !NO_NETWORKS.contains(&name.as_str()))
         .collect();
     networks.sort_unstable();
     Ok(ParentInfo {

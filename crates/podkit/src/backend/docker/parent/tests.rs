@@ -105,5 +105,6 @@ fn networks_begin_with_the_one_that_the_container_was_made_with() {
     assert_eq!(networks("id-z", &["z", "a", "m"]), ["z", "a", "m"]);
     assert_eq!(networks("default", &["a", "bridge"]), ["bridge", "a"]);
     assert!(networks("host", &["host"]).is_empty());
+    assert!(networks("container:x", &["bridge"]).is_empty());
     assert!(networks("none", &["none"]).is_empty());
 }
