@@ -3,7 +3,7 @@
 //!
 //! `PODKIT_TEST_BACKENDS` names the engines, as for the library's tests; both without. One that is
 //! asked for and does not answer fails, one that is not asked for shows as ignored.
-#![expect(clippy::panic, clippy::unwrap_used, reason = "a test fails by a panic")]
+#![expect(clippy::unwrap_used, reason = "a test fails by a panic")]
 
 use std::{
     fs,
@@ -30,7 +30,10 @@ const ENGINES: [(&str, &str); 2] = [
     ("podman", "/run/podman/podman.sock"),
 ];
 
-const TESTS: &[(&str, fn(&Outer))] = &[
+/// A test, by its name.
+type Test = (&'static str, fn(&Outer));
+
+const TESTS: &[Test] = &[
     (
         "file_written_in_a_session_is_seen_by_the_machine_around",
         file_written_in_a_session_is_seen_by_the_machine_around,
@@ -250,7 +253,7 @@ fn flags_that_name_something_win_over_the_environment(outer: &Outer) {
     ];
     outer.podkit(&environment, &words);
     let session = outer.session();
-    assert_eq!(networks(&session), [network.clone()]);
+    assert_eq!(networks(&session), std::slice::from_ref(network));
     let id = outer.engine(&["image", "inspect", "-f", "{{.Id}}", other]);
     let bare = |id: &str| id.trim_start_matches("sha256:").to_owned();
     assert_eq!(bare(session["Image"].as_str().unwrap()), bare(&id));

@@ -101,7 +101,7 @@ impl DockerBackend {
             directories: Lock::default(),
         };
         if dials.is_none() && backend.links.is_some() {
-            backend.look_around().await?;
+            Box::pin(backend.look_around()).await?;
         }
         Ok(backend)
     }
