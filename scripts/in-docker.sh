@@ -37,4 +37,4 @@ docker run --rm --name "$name" --hostname podkit-tests --network host --pid host
     -e PODKIT_TEST_BACKENDS=memory,docker -e HOME=/root \
     "$image" \
     "$nextest" nextest run --archive-file "$own/tests.tar.zst" --extract-to "$own" \
-    --workspace-remap "$PWD" --profile ci -E "$tests" "$@"
+    --workspace-remap "$PWD" --profile in-docker -E "$tests" "$@"

@@ -19,10 +19,10 @@ A session is written USER/SESSION, or just SESSION for your own. A `/` inside an
 
 Settings come from flags, then PODKIT_BACKEND, PODKIT_IMAGE, PODKIT_PREFIX, PODKIT_USER,
 PODKIT_WORKSPACE, PODKIT_WORKSPACE_HOST, PODKIT_INHERIT_IMAGE, PODKIT_INHERIT_NETWORKS (1 or 0),
-PODKIT_STATE_DIR, PODKIT_RUN_DIR and PODKIT_AUDIT, then the file ~/.config/podkit/config.toml, then the
-defaults. Docker and Podman are found as by their own command
-lines: DOCKER_HOST, DOCKER_CONTEXT, DOCKER_CONFIG, DOCKER_CERT_PATH, DOCKER_TLS_VERIFY,
-CONTAINER_HOST, the docker context in use, and the usual sockets.
+PODKIT_STATE_DIR, PODKIT_RUN_DIR and PODKIT_AUDIT, then the file ~/.config/podkit/config.toml, then
+the defaults. Docker and Podman are found as by their own command lines: DOCKER_HOST,
+DOCKER_CONTEXT, DOCKER_CONFIG, DOCKER_CERT_PATH, DOCKER_TLS_VERIFY, CONTAINER_HOST, the docker
+context in use, and the usual sockets.
 
 Exit codes: exec and run exit as their command did (128+N when signal N ended it, 124 when its time
 was over, 137 when its memory was over, 126 and 127 when it could not be started). 2 is a mistake on
