@@ -402,6 +402,56 @@ mod tests {
         assert!(text.contains("line 1"), "{text}");
     }
 
+    /// What comes of these lines of the file, under this environment.
+    fn spec(lines: &str, environment: &Environment) -> Result<SessionSpec> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("config.toml");
+        fs::write(&path, lines).unwrap();
+        let words = ["podkit", "ls", "--config", path.to_str().unwrap()];
+        let cli = <crate::args::Cli as clap::Parser>::try_parse_from(words).unwrap();
+        settings(&cli.global, environment).map(|settings| settings.spec)
+    }
+
+    #[test]
+    fn inherited_settings_give_way_to_what_is_named_at_the_same_place() {
+        let on = || Environment {
+            inherit_image: Some("1".to_owned()),
+            inherit_networks: Some("true".to_owned()),
+            ..Environment::default()
+        };
+        let file = "image = 'a'\n[session]\nnetwork = 'n'\n";
+        let found = spec(file, &on()).unwrap();
+        assert!(found.inherit_image && found.inherit_networks);
+        assert_eq!((found.image, found.network), (None, None));
+
+        let mut named = on();
+        named.image = Some("b".to_owned());
+        let found = spec(file, &named).unwrap();
+        assert_eq!(
+            (found.image.as_deref(), found.inherit_image),
+            (Some("b"), false)
+        );
+
+        let inherits = "inherit_image = true\n[session]\ninherit_networks = true\n";
+        let found = spec(inherits, &Environment::default()).unwrap();
+        assert!(found.inherit_image && found.inherit_networks);
+        let off = Environment {
+            inherit_image: Some("0".to_owned()),
+            inherit_networks: Some("no".to_owned()),
+            ..Environment::default()
+        };
+        let found = spec(inherits, &off).unwrap();
+        assert!(!found.inherit_image && !found.inherit_networks);
+
+        let wrong = Environment {
+            inherit_image: Some("maybe".to_owned()),
+            ..Environment::default()
+        };
+        let error = spec("", &wrong).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert!(error.message().contains("PODKIT_INHERIT_IMAGE"), "{error}");
+    }
+
     #[test]
     fn login_name_is_the_first_with_this_uid() {
         let passwd = "root:x:0:0::/root:/bin/sh\nbad\nbob:x:7:7::/:\nrob:x:7:7::/:\n";

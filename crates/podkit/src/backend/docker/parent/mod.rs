@@ -92,16 +92,18 @@ impl Traces {
         !self.cgroups.is_empty() || self.hostname_file.is_some()
     }
 
-    /// Whether these are of this container for sure; `None` where that cannot be said.
+    /// Whether these are of this container for sure; `None` where that cannot be said. The root decides
+    /// where both sides tell it: in a container inside this one the cgroup may be this one's.
     fn prove(&self, container: &ContainerInspectResponse) -> Option<bool> {
-        let id = container.id.as_deref().unwrap_or_default();
-        if self.cgroups.iter().any(|own| own == id) {
-            return Some(true);
+        let data = container.graph_driver.as_ref().map(|driver| &driver.data);
+        let said = data.and_then(|data| data.get("UpperDir"));
+        if let (Some(said), Some(seen)) = (said, &self.upper) {
+            // Docker mounts with paths from its own directory where they would be too long.
+            return Some(seen.components().count() > 1 && Path::new(said).ends_with(seen));
         }
-        let said = container.graph_driver.as_ref()?.data.get("UpperDir")?;
-        let seen = self.upper.as_ref()?;
-        // Docker mounts with paths from its own directory where they would be too long.
-        Some(seen.components().count() > 1 && Path::new(said).ends_with(seen))
+        let id = container.id.as_deref().unwrap_or_default();
+        let own = self.cgroups.iter().any(|own| own == id);
+        own.then_some(true)
     }
 }
 

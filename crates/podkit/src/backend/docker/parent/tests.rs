@@ -76,6 +76,10 @@ fn proof_is_the_cgroup_or_the_root_and_never_a_name() {
     let traces = Traces::parse("", &format!("1:cpu:/docker/{A}"), "");
     assert_eq!(traces.prove(&container(A, None)), Some(true));
     assert_eq!(traces.prove(&container(B, None)), None);
+    // In a container inside of A, as an embedded one.
+    let cgroup = format!("1:cpu:/docker/{A}/podkit/x");
+    let traces = Traces::parse(&mounts(A, "/inner/diff"), &cgroup, "");
+    assert_eq!(traces.prove(&container(A, Some("/o/1/diff"))), Some(false));
 }
 
 #[test]
