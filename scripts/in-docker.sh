@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs the tests of Docker, the conformance suite among them, in a container that has Docker's socket. The
 # engines run already: `./scripts/test.sh --in-docker` sees to that. They are built here; what they need
-# besides is shown to the container read-only. Words are passed on to nextest.
+# besides is shown to the container read-only. Words are the names of tests, for nextest.
 #
 # The tests' directories and programs have the same path here and in there: the engine, which mounts
 # them, is outside. So are the ports that it offers (hence the host's network), and the pids that it tells
@@ -26,9 +26,11 @@ cargo nextest archive --archive-file "$own/tests.tar.zst" -p podkit -p podkit-cl
     --features podkit/conformance --test conformance --test engines --test nested
 nextest=$(command -v cargo-nextest)
 
-# The attacks have their aims on the host itself. What is in the tests of the engines beside the nested
-# clients starts engines and servers of its own, which is for the host as well.
-tests='binary(conformance) & not test(/isolation_attacks/) | test(/docker::/) & (binary(nested) | test(/::nested::/))'
+# The attacks have their aims on the host itself, and a client outside of all containers is there. What is
+# in the tests of the engines beside the nested clients starts engines and servers of its own, which is for
+# the host as well.
+tests='binary(conformance) | test(/docker::/) & (binary(nested) | test(/::nested::/))'
+tests="($tests) & not test(/isolation_attacks|client_outside/)"
 
 echo "in-docker: run them in a container" >&2
 docker run --rm --name "$name" --hostname podkit-tests --network host --pid host \

@@ -16,6 +16,7 @@ use super::{
 tests![
     parent_is_found_whatever_its_host_name_and_network_are,
     parent_of_a_client_with_the_host_name_of_a_container_is_not_that_one,
+    parent_of_a_client_outside_is_none_whatever_its_host_name,
     session_of_a_nested_client_has_the_networks_and_the_image_of_its_container,
     session_of_a_nested_client_that_lost_a_network_is_a_conflict,
 ];
@@ -166,16 +167,17 @@ fn parent_of_a_client_with_the_host_name_of_a_container_is_not_that_one(engine: 
         &["--hostname", &id[..12], "--cgroupns", "private"],
     );
     assert_eq!(outer.client(&thief).ask("parent"), format!("ok {thief}"));
-    // And outside of all containers, where the test itself runs there.
-    let mine = run(async { parent(&engine.podkit().await).await.unwrap() });
-    for name in [&id[..12], &victim] {
+}
+
+/// The test itself runs outside of the engine's containers.
+fn parent_of_a_client_outside_is_none_whatever_its_host_name(engine: &Engine) {
+    let mut outer = Outer::new(engine);
+    let container = outer.container("c", DEBIAN, &[]);
+    let id = engine.run(&["inspect", "-f", "{{.Id}}", &container]);
+    for name in [&id[..12], &container] {
         let setup = format!("echo {name} > /proc/sys/kernel/hostname");
         let client = Worker::try_start_in(engine.place.path(), &["--uts"], &setup);
-        assert_eq!(
-            client.unwrap().ask("parent"),
-            format!("ok {mine}"),
-            "{name}"
-        );
+        assert_eq!(client.unwrap().ask("parent"), "ok none", "{name}");
     }
 }
 
