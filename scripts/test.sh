@@ -14,7 +14,8 @@ say() { printf '\n== %s (%s s)\n' "$*" "$SECONDS" >&2; }
 
 if [ "$(id -u)" = 0 ]; then
     # Those that run already stay.
-    trap ./scripts/engines.sh\ stop EXIT
+    running=$(./scripts/engines.sh running | tr '\n' ' ')
+    trap './scripts/engines.sh stop $running' EXIT
     ./scripts/engines.sh start
 else
     echo "not root: without the tests of Docker and Podman, which start these engines" >&2
