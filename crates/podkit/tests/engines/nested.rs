@@ -5,7 +5,7 @@ use std::path::Path;
 use podkit::{Network, Opened, Podkit, SessionSpec};
 
 use super::{
-    DEBIAN, Engine, run,
+    DEBIAN, Engine, prefix_of, run,
     support::{
         podkit_at,
         worker::{Worker, tell},
@@ -91,12 +91,20 @@ impl<'a> Outer<'a> {
 
 impl Drop for Outer<'_> {
     fn drop(&mut self) {
+        // A network goes after all that are on it: sessions first.
+        let filter = format!(
+            "label=podkit.prefix={}",
+            prefix_of(self.engine.place.path())
+        );
+        let sessions = self.engine.attempt(&["ps", "-aq", "--filter", &filter]);
+        for id in sessions.unwrap_or_default().lines() {
+            self.engine.try_run(&["rm", "-f", "-v", id]);
+        }
         // Those that share a network go before its owner.
         for name in self.containers.iter().rev() {
             self.engine.try_run(&["rm", "-f", "-v", name]);
         }
         for name in &self.networks {
-            self.engine.try_run(&["network", "rm", "-f", name]);
             self.engine.try_run(&["network", "rm", name]);
         }
     }
