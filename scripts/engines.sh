@@ -2,7 +2,8 @@
 # The engines and images that the tests of Docker and Podman need, from Debian's packages alone.
 #   start   starts dockerd, Podman's service and two registries where they do not answer, and makes
 #           the test images where they are missing
-#   stop    ends what `start` has started
+#   running names what an earlier `start` has started and still runs
+#   stop    ends what `start` has started, but for the names that follow
 #   status  says what answers
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -175,10 +176,19 @@ start() {
     start_registries
 }
 
-stop() {
+running() {
+    local file
+    for file in "$run"/*.pid; do
+        [ -e "$file" ] && kill -0 "$(cat "$file")" 2>/dev/null && basename "$file" .pid
+    done
+    return 0
+}
+
+stop() { # NAME TO KEEP...
     local file pid
     for file in "$run"/*.pid; do
         [ -e "$file" ] || continue
+        [[ " $* " != *" $(basename "$file" .pid) "* ]] || continue
         pid=$(cat "$file")
         say "stop $(basename "$file" .pid)"
         kill "$pid" 2>/dev/null || true
@@ -202,10 +212,11 @@ status() {
 
 case "${1:-}" in
 start) start ;;
-stop) stop ;;
+running) running ;;
+stop) stop "${@:2}" ;;
 status) status ;;
 *)
-    echo "usage: scripts/engines.sh start|stop|status" >&2
+    echo "usage: scripts/engines.sh start|running|stop [NAME...]|status" >&2
     exit 2
     ;;
 esac

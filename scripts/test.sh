@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Does everything on a fresh machine: installs what tests need, builds, and runs all tests.
 # `./scripts/test.sh NAME` runs only the tests whose names contain NAME.
+# `./scripts/test.sh --in-docker [NAME]` runs the tests of Docker in a container that has its socket, as
+# a client would that runs in one itself.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -12,11 +14,18 @@ say() { printf '\n== %s (%s s)\n' "$*" "$SECONDS" >&2; }
 
 if [ "$(id -u)" = 0 ]; then
     # Those that run already stay.
-    trap ./scripts/engines.sh\ stop EXIT
+    running=$(./scripts/engines.sh running | tr '\n' ' ')
+    trap './scripts/engines.sh stop $running' EXIT
     ./scripts/engines.sh start
 else
     echo "not root: without the tests of Docker and Podman, which start these engines" >&2
     export PODKIT_TEST_BACKENDS="${PODKIT_TEST_BACKENDS:-memory,embedded,embedded-without-cgroups,embedded-as-user}"
+fi
+
+if [ "${1:-}" = --in-docker ]; then
+    shift
+    ./scripts/in-docker.sh "$@"
+    exit
 fi
 
 if [ $# -gt 0 ]; then

@@ -18,10 +18,11 @@ const AFTER_HELP: &str = "\
 A session is written USER/SESSION, or just SESSION for your own. A `/` inside an id is written %2F.
 
 Settings come from flags, then PODKIT_BACKEND, PODKIT_IMAGE, PODKIT_PREFIX, PODKIT_USER,
-PODKIT_WORKSPACE, PODKIT_WORKSPACE_HOST, PODKIT_STATE_DIR, PODKIT_RUN_DIR and PODKIT_AUDIT, then the
-file ~/.config/podkit/config.toml, then the defaults. Docker and Podman are found as by their own command
-lines: DOCKER_HOST, DOCKER_CONTEXT, DOCKER_CONFIG, DOCKER_CERT_PATH, DOCKER_TLS_VERIFY,
-CONTAINER_HOST, the docker context in use, and the usual sockets.
+PODKIT_WORKSPACE, PODKIT_WORKSPACE_HOST, PODKIT_INHERIT_IMAGE, PODKIT_INHERIT_NETWORKS (1 or 0),
+PODKIT_STATE_DIR, PODKIT_RUN_DIR and PODKIT_AUDIT, then the file ~/.config/podkit/config.toml, then
+the defaults. Docker and Podman are found as by their own command lines: DOCKER_HOST,
+DOCKER_CONTEXT, DOCKER_CONFIG, DOCKER_CERT_PATH, DOCKER_TLS_VERIFY, CONTAINER_HOST, the docker
+context in use, and the usual sockets.
 
 Exit codes: exec and run exit as their command did (128+N when signal N ended it, 124 when its time
 was over, 137 when its memory was over, 126 and 127 when it could not be started). 2 is a mistake on
@@ -193,6 +194,14 @@ pub(crate) struct ExecArgs {
         help_heading = "Options for a session that is made"
     )]
     pub(crate) image: Option<String>,
+
+    /// Take the image of the container that podkit itself runs in
+    #[arg(
+        long,
+        conflicts_with = "image",
+        help_heading = "Options for a session that is made"
+    )]
+    pub(crate) inherit_image: bool,
 
     #[command(flatten)]
     pub(crate) spec: SpecArgs,
@@ -427,6 +436,10 @@ pub(crate) struct Environment {
     pub(crate) workspace: Option<PathBuf>,
     /// `PODKIT_WORKSPACE_HOST`.
     pub(crate) workspace_host: Option<PathBuf>,
+    /// `PODKIT_INHERIT_IMAGE`, as written.
+    pub(crate) inherit_image: Option<String>,
+    /// `PODKIT_INHERIT_NETWORKS`, as written.
+    pub(crate) inherit_networks: Option<String>,
     /// `PODKIT_STATE_DIR`.
     pub(crate) state_dir: Option<PathBuf>,
     /// `PODKIT_RUN_DIR`.
@@ -458,6 +471,8 @@ impl Environment {
             user: text("PODKIT_USER"),
             workspace: path("PODKIT_WORKSPACE"),
             workspace_host: path("PODKIT_WORKSPACE_HOST"),
+            inherit_image: text("PODKIT_INHERIT_IMAGE"),
+            inherit_networks: text("PODKIT_INHERIT_NETWORKS"),
             state_dir: path("PODKIT_STATE_DIR"),
             run_dir: path("PODKIT_RUN_DIR"),
             audit: path("PODKIT_AUDIT"),

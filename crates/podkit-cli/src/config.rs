@@ -45,6 +45,7 @@ struct File {
     image: Option<String>,
     prefix: Option<String>,
     user: Option<String>,
+    inherit_image: Option<bool>,
     workspace: Option<PathBuf>,
     workspace_host: Option<PathBuf>,
     state_dir: Option<PathBuf>,
@@ -63,6 +64,7 @@ struct Section {
     cpus: Option<f64>,
     pids_max: Option<u32>,
     network: Option<NetworkText>,
+    inherit_networks: Option<bool>,
     mounts: Vec<MountText>,
     host_paths: Vec<PathBuf>,
     env: BTreeMap<String, String>,
@@ -114,7 +116,22 @@ pub(crate) fn settings(global: &Global, environment: &Environment) -> Result<Set
         .or_else(|| environment.prefix.clone())
         .or(file.prefix);
     let mut spec = file.session.spec();
-    spec.image = environment.image.clone().or(file.image);
+    // Of one place, an image that is named wins over the wish to inherit one.
+    let inherit = switch("PODKIT_INHERIT_IMAGE", environment.inherit_image.as_deref())?;
+    (spec.image, spec.inherit_image) = match (environment.image.clone(), inherit) {
+        (Some(image), _) => (Some(image), false),
+        (None, Some(true)) => (None, true),
+        (None, Some(false)) => (file.image, false),
+        (None, None) => {
+            let inherits = file.image.is_none() && file.inherit_image == Some(true);
+            (file.image, inherits)
+        }
+    };
+    let networks = environment.inherit_networks.as_deref();
+    if let Some(on) = switch("PODKIT_INHERIT_NETWORKS", networks)? {
+        spec.inherit_networks = on;
+        spec.network = spec.network.filter(|_| !on);
+    }
     let workspace = environment.workspace.clone().or(file.workspace);
     let workspace_host = environment.workspace_host.clone().or(file.workspace_host);
     spec.workspace = match (workspace, workspace_host) {
@@ -181,6 +198,7 @@ impl Section {
         spec.cpus = self.cpus;
         spec.pids_max = self.pids_max;
         spec.network = self.network.map(|NetworkText(network)| network);
+        spec.inherit_networks = self.inherit_networks.unwrap_or(false);
         spec.mounts = self
             .mounts
             .into_iter()
@@ -196,6 +214,18 @@ impl Section {
         spec.max_lifetime = limit(self.max_lifetime);
         spec.exec_timeout = limit(self.exec_timeout);
         spec
+    }
+}
+
+/// Reads a variable that is on or off.
+fn switch(name: &str, text: Option<&str>) -> Result<Option<bool>> {
+    match text {
+        None => Ok(None),
+        Some("1" | "true" | "yes") => Ok(Some(true)),
+        Some("0" | "false" | "no") => Ok(Some(false)),
+        Some(other) => {
+            Err(Error::invalid_input(format!("{name} is {other:?}")).with_hint("set it to 1 or 0"))
+        }
     }
 }
 
@@ -321,6 +351,7 @@ mod tests {
             user = "bob"
             workspace = "/srv/podkit"
             workspace_host = "/data/podkit"
+            inherit_image = true
             state_dir = "/var/lib/other"
             run_dir = "/run/other"
             [session]
@@ -330,6 +361,7 @@ mod tests {
             cpus = 1.5
             pids_max = 100
             network = "none"
+            inherit_networks = true
             mounts = ["/data:/data:ro"]
             host_paths = ["/opt/tools"]
             env = { A = "1" }
@@ -347,6 +379,8 @@ mod tests {
         let spec = file.session.spec();
         assert_eq!(spec.auto_stop, Some(podkit::Limit::Off));
         assert_eq!(spec.network, Some(Network::None));
+        assert!(spec.inherit_networks);
+        assert_eq!(file.inherit_image, Some(true));
         assert_eq!(spec.mounts, [Mount::bind("/data", "/data").read_only()]);
     }
 
@@ -366,6 +400,56 @@ mod tests {
         assert!(text.contains("line 2"), "{text}");
         let text = complaint("backend = \n");
         assert!(text.contains("line 1"), "{text}");
+    }
+
+    /// What comes of these lines of the file, under this environment.
+    fn spec(lines: &str, environment: &Environment) -> Result<SessionSpec> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("config.toml");
+        fs::write(&path, lines).unwrap();
+        let words = ["podkit", "ls", "--config", path.to_str().unwrap()];
+        let cli = <crate::args::Cli as clap::Parser>::try_parse_from(words).unwrap();
+        settings(&cli.global, environment).map(|settings| settings.spec)
+    }
+
+    #[test]
+    fn inherited_settings_give_way_to_what_is_named_at_the_same_place() {
+        let on = || Environment {
+            inherit_image: Some("1".to_owned()),
+            inherit_networks: Some("true".to_owned()),
+            ..Environment::default()
+        };
+        let file = "image = 'a'\n[session]\nnetwork = 'n'\n";
+        let found = spec(file, &on()).unwrap();
+        assert!(found.inherit_image && found.inherit_networks);
+        assert_eq!((found.image, found.network), (None, None));
+
+        let mut named = on();
+        named.image = Some("b".to_owned());
+        let found = spec(file, &named).unwrap();
+        assert_eq!(
+            (found.image.as_deref(), found.inherit_image),
+            (Some("b"), false)
+        );
+
+        let inherits = "inherit_image = true\n[session]\ninherit_networks = true\n";
+        let found = spec(inherits, &Environment::default()).unwrap();
+        assert!(found.inherit_image && found.inherit_networks);
+        let off = Environment {
+            inherit_image: Some("0".to_owned()),
+            inherit_networks: Some("no".to_owned()),
+            ..Environment::default()
+        };
+        let found = spec(inherits, &off).unwrap();
+        assert!(!found.inherit_image && !found.inherit_networks);
+
+        let wrong = Environment {
+            inherit_image: Some("maybe".to_owned()),
+            ..Environment::default()
+        };
+        let error = spec("", &wrong).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert!(error.message().contains("PODKIT_INHERIT_IMAGE"), "{error}");
     }
 
     #[test]

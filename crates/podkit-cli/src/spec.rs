@@ -33,6 +33,10 @@ pub(crate) struct SpecArgs {
     #[arg(long, value_name = "NETWORK", value_parser = network)]
     network: Option<Network>,
 
+    /// Take the named networks of the container that podkit itself runs in
+    #[arg(long, conflicts_with = "network")]
+    inherit_networks: bool,
+
     /// Show a file or directory of the host, or a volume, in the container
     #[arg(short = 'm', long = "mount", value_name = "SOURCE:TARGET[:ro]", value_parser = mount)]
     mounts: Vec<Mount>,
@@ -113,6 +117,7 @@ impl SpecArgs {
         spec.cpus = self.cpus;
         spec.pids_max = self.pids;
         spec.network.clone_from(&self.network);
+        spec.inherit_networks = self.inherit_networks;
         for mount in &self.mounts {
             spec.mounts.push(absolute(mount)?);
         }

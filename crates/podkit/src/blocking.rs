@@ -25,8 +25,8 @@ use tokio::runtime::{Builder, Handle, Runtime};
 
 use crate::{
     CloseReport, ContainerStats, Error, ErrorKind, ExecOutput, ExecRequest, FileEntry, GcOptions,
-    GcReport, LimitChange, LogChunk, OnConflict, Opened, PodkitBuilder, ProcessInfo, Result,
-    SessionInfo, SessionKey, SessionSpec,
+    GcReport, LimitChange, LogChunk, OnConflict, Opened, ParentInfo, PodkitBuilder, ProcessInfo,
+    Result, SessionInfo, SessionKey, SessionSpec,
 };
 
 /// A runtime with one thread, which also keeps connections alive between calls.
@@ -174,6 +174,11 @@ impl Podkit {
     /// See [`crate::Podkit::close`].
     pub fn close(&self, key: &SessionKey) -> Result<CloseReport> {
         self.engine.run(self.inner.close(key))
+    }
+
+    /// See [`crate::Podkit::parent`].
+    pub fn parent(&self) -> Result<Option<ParentInfo>> {
+        self.engine.run(self.inner.parent())
     }
 
     /// See [`crate::Podkit::gc`].

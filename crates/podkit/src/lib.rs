@@ -81,8 +81,8 @@ pub use crate::{
         Security, SessionSpec, Ulimit, WORKSPACE_PATH, Workspace, parse_bytes, parse_duration,
     },
     container::{
-        ContainerManager, ContainerStats, Deadlines, ImageInfo, MountStrategy, PullProgress,
-        PullRequest, VolumeWorkspaces,
+        ContainerManager, ContainerStats, Deadlines, ImageInfo, MountStrategy, ParentInfo,
+        PullProgress, PullRequest, VolumeWorkspaces,
     },
     error::{Error, ErrorKind, Result},
     event::{

@@ -11,8 +11,8 @@ use crate::{
     },
     config::{LimitChange, SessionSpec},
     container::{
-        Capabilities, ContainerManager, ContainerStats, Deadlines, MountStrategy, PullObserver,
-        PullProgress, WorkspaceMounts,
+        Capabilities, ContainerManager, ContainerStats, Deadlines, MountStrategy, ParentInfo,
+        PullObserver, PullProgress, WorkspaceMounts,
     },
     error::{Error, Result},
     event::{AuditLog, EventBus, EventHandler, EventStream},
@@ -246,6 +246,16 @@ impl Podkit {
     #[must_use]
     pub fn capabilities(&self) -> Capabilities {
         self.0.containers().capabilities()
+    }
+
+    /// The container that this process itself runs in, proven by what the kernel says of the process;
+    /// `None` where it runs in none of this engine's.
+    ///
+    /// # Errors
+    /// - `Unsupported` for an engine that cannot tell ([`Capabilities::inherit`]).
+    /// - `Unavailable` or `TimedOut` when the engine does not answer.
+    pub async fn parent(&self) -> Result<Option<ParentInfo>> {
+        self.0.containers().parent().await
     }
 
     /// Whose sessions these are.

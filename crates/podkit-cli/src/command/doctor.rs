@@ -309,7 +309,7 @@ impl Drop for Shared {
 }
 
 /// What the engine says of itself: name and whether it is so.
-fn abilities(can: &Capabilities) -> [(&'static str, bool); 25] {
+fn abilities(can: &Capabilities) -> [(&'static str, bool); 26] {
     [
         ("memory_limit", can.memory_limit),
         ("swap_limit", can.swap_limit),
@@ -332,6 +332,7 @@ fn abilities(can: &Capabilities) -> [(&'static str, bool); 25] {
         ("devices", can.devices),
         ("gpus", can.gpus),
         ("platforms", can.platforms),
+        ("inherit", can.inherit),
         ("auto_remove", can.auto_remove),
         ("bind_flags", can.bind_flags),
         ("stop_keeps_files", can.stop_keeps_files),

@@ -18,12 +18,16 @@ use crate::{
     terminal::{self, End},
 };
 
+/// What an image is called that is the one podkit itself runs in.
+const INHERITED: &str = "of podkit's own container";
+
 /// Runs a command in a session's container.
 pub(super) async fn exec(context: &Context, args: ExecArgs) -> Result<Exit, Failure> {
     let key = context.key(&args.session)?;
     let request = request(&args.command)?;
     let mut spec = args.spec.spec().map_err(Failure::usage)?;
     spec.image.clone_from(&args.image);
+    spec.inherit_image = args.inherit_image;
     let conflict = match (args.replace, args.reuse) {
         (true, _) => OnConflict::Replace,
         (_, true) => OnConflict::Reuse,
@@ -41,13 +45,9 @@ pub(super) async fn exec(context: &Context, args: ExecArgs) -> Result<Exit, Fail
         podkit::Result::Ok((podkit, session))
     };
     let (podkit, session) = pump::unless_signalled(&mut signals, open).await?;
-    note_opened(
-        context,
-        &podkit,
-        &session,
-        args.image.as_deref(),
-        args.command.quiet,
-    );
+    let image = args.image.as_deref();
+    let image = image.or(args.inherit_image.then_some(INHERITED));
+    note_opened(context, &podkit, &session, image, args.command.quiet);
     attend(context, &session, request, args.command.quiet, &mut signals).await
 }
 
@@ -184,8 +184,10 @@ pub(super) fn note_opened(
     }
     let (container, key, backend) = (session.container(), session.key(), podkit.backend_name());
     let image = podkit.capabilities().default_image.to_string();
+    let defaults = &context.settings.spec;
     let image = image_asked
-        .or(context.settings.spec.image.as_deref())
+        .or(defaults.image.as_deref())
+        .or(defaults.inherit_image.then_some(INHERITED))
         .unwrap_or(&image);
     match session.opened() {
         Opened::Created => context

@@ -30,6 +30,7 @@ pub mod embedded;
 pub mod events;
 pub mod images;
 pub mod memory;
+pub mod parent;
 pub mod stats;
 
 /// A shared backend.
@@ -112,6 +113,9 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
 
     /// What happens to containers, told by the engine; `None` for one that does not tell.
     fn events(&self) -> Option<&dyn events::Events>;
+
+    /// Which of its containers the client runs in; `None` for an engine that cannot tell.
+    fn parents(&self) -> Option<&dyn parent::Parents>;
 }
 
 /// What a sweep removed.
@@ -215,6 +219,9 @@ pub struct Capabilities {
     pub runtimes: Vec<String>,
     /// Whether an image's platform can be chosen.
     pub platforms: bool,
+    /// Whether a client that runs in one of the engine's containers can have its networks and image
+    /// for sessions.
+    pub inherit: bool,
     /// Whether a container can go as soon as it stops.
     pub auto_remove: bool,
     /// Whether what is bound is `nosuid` and `nodev` in the container.

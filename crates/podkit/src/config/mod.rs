@@ -169,6 +169,9 @@ pub struct Security {
 pub struct SessionSpec {
     /// Image as [`Image::parse`] reads it; the engine's default without.
     pub image: Option<String>,
+    /// Takes the image of the container that this process runs in, by its id, where `image` names none
+    /// (Docker and Podman).
+    pub inherit_image: bool,
     /// Further host directories for the `host` image.
     pub host_paths: Vec<PathBuf>,
     /// Processor cores, at least 0.01; one without.
@@ -199,6 +202,9 @@ pub struct SessionSpec {
     pub mounts: Vec<Mount>,
     /// Network; [`Network::Default`] without.
     pub network: Option<Network>,
+    /// Takes the named networks of the container that this process runs in, where `network` says
+    /// nothing (Docker and Podman).
+    pub inherit_networks: bool,
     /// Further names of the container's on its named networks.
     pub aliases: Vec<String>,
     /// Ports that the host offers.
@@ -279,6 +285,8 @@ impl SessionSpec {
     setters! {
         /// Sets [`image`](Self::image): `host`, `dir:/path`, `tar:/path` or a reference.
         image: impl Into<String> => |this, image| this.image = Some(image.into());
+        /// Sets [`inherit_image`](Self::inherit_image).
+        inherit_image: bool => |this, on| this.inherit_image = on;
         /// Adds to [`host_paths`](Self::host_paths).
         host_path: impl Into<PathBuf> => |this, path| this.host_paths.push(path.into());
         /// Sets [`cpus`](Self::cpus).
@@ -301,6 +309,8 @@ impl SessionSpec {
         mount: Mount => |this, mount| this.mounts.push(mount);
         /// Sets [`network`](Self::network).
         network: Network => |this, network| this.network = Some(network);
+        /// Sets [`inherit_networks`](Self::inherit_networks).
+        inherit_networks: bool => |this, on| this.inherit_networks = on;
         /// Adds to [`aliases`](Self::aliases).
         alias: impl Into<String> => |this, name| this.aliases.push(name.into());
         /// Adds to [`ports`](Self::ports).

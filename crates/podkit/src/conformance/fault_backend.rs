@@ -242,4 +242,8 @@ impl Backend for FaultBackend {
     fn events(&self) -> Option<&dyn crate::backend::events::Events> {
         self.inner.events()
     }
+
+    fn parents(&self) -> Option<&dyn crate::backend::parent::Parents> {
+        self.inner.parents()
+    }
 }

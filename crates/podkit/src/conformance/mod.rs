@@ -39,6 +39,7 @@ mod input;
 mod isolation;
 mod lab;
 mod lifecycle;
+mod nested;
 mod ports;
 mod process_logs;
 mod processes;
@@ -212,6 +213,7 @@ pub fn cases() -> impl Iterator<Item = &'static Case> {
         events::CASES,
         health::CASES,
         terminals::CASES,
+        nested::CASES,
         isolation::CASES,
         faults::CASES,
     ]

@@ -45,6 +45,12 @@ impl fmt::Debug for PullObserver {
     }
 }
 
+/// Whether an image is named by the engine's own id, which no registry knows.
+pub(super) fn is_id(name: &str) -> bool {
+    let digits = name.strip_prefix("sha256:").unwrap_or_default();
+    digits.len() == 64 && digits.chars().all(|c| c.is_ascii_hexdigit())
+}
+
 impl ContainerManager {
     /// Has whoever observes this manager told of pulls.
     pub(crate) fn observe_pulls(&self, observer: PullObserver) {
@@ -66,6 +72,9 @@ impl ContainerManager {
         let Image::Reference(name) = &spec.image else {
             return Ok(());
         };
+        if is_id(name) {
+            return Ok(());
+        }
         let request = PullRequest::new(name).with_platform(spec.platform.clone());
         self.pull(&request).await
     }

@@ -17,13 +17,13 @@ use tracing::{Instrument, debug, debug_span};
 
 use super::{
     Deadlines,
-    images::PullObserver,
+    images::{PullObserver, is_id},
     links::{Link, most_links},
     resolve,
 };
 use crate::{
     backend::{BackendRef, Capabilities, ContainerInfo, ContainerSpec, SweepReport},
-    config::{PullPolicy, SessionSpec},
+    config::{Image, PullPolicy, SessionSpec},
     error::{Error, ErrorKind, Result},
     id::ContainerId,
     sync::Lock,
@@ -142,7 +142,7 @@ impl ContainerManager {
         }
         match self.create_once(spec).await {
             Err(error) if error.kind() == ErrorKind::ImageNotFound => match spec.pull {
-                PullPolicy::Missing if inner.backend.images().is_some() => {
+                PullPolicy::Missing if fetchable(spec) && inner.backend.images().is_some() => {
                     self.fetch(spec).await?;
                     self.create_once(spec).await
                 }
@@ -332,6 +332,11 @@ impl ContainerManager {
             }
         })
     }
+}
+
+/// Whether a registry may have what an order is made from.
+fn fetchable(spec: &ContainerSpec) -> bool {
+    !matches!(&spec.image, Image::Reference(name) if is_id(name))
 }
 
 /// Between half of `pause` and one and a half of it, so that callers do not march in step.

@@ -4,6 +4,7 @@
 
 mod deadlines;
 mod images;
+mod inherit;
 mod links;
 mod manager;
 mod mounts;
@@ -31,5 +32,6 @@ pub(crate) use crate::backend::events::{ContainerEventKind, Watched};
 pub use crate::backend::{
     BackendRef, Capabilities, ContainerInfo, ContainerSpec, ContainerState, StopCause, SweepReport,
     images::{ImageInfo, PullProgress, PullRequest},
+    parent::ParentInfo,
     stats::ContainerStats,
 };

@@ -97,6 +97,7 @@ impl<'a> Opening<'a> {
         let until = Instant::now() + deadlines.create + deadlines.settle;
         let mut pause = FIRST_PAUSE;
         let mut rounds = 0_u32;
+        self.inherit().await?;
         loop {
             let looked = SystemTime::now();
             let round = match self.round().await {
@@ -165,6 +166,18 @@ impl<'a> Opening<'a> {
             Ok(()) => error,
             Err(failure) => error.with_cleanup(failure),
         }
+    }
+
+    /// Turns a wish to inherit into what it comes to here: a container is compared with that.
+    async fn inherit(&mut self) -> Result<()> {
+        let wish = &mut self.wish.spec;
+        if !wish.inherit_networks && !wish.inherit_image {
+            return Ok(());
+        }
+        let containers = self.manager.containers();
+        containers.check(wish)?;
+        *wish = containers.inherit(std::mem::take(wish)).await?;
+        Ok(())
     }
 
     async fn round(&mut self) -> Result<Round> {
@@ -348,8 +361,10 @@ impl<'a> Opening<'a> {
         let containers = manager.containers();
         // What cannot be is refused before anybody else is asked.
         containers.resolve(&ContainerRequest::new(name.clone(), spec.clone()))?;
+        let spec = containers.inherit(spec).await?;
         let wish = spec.clone();
         let spec = manager.events().creating(&slot.key, spec).await?;
+        let spec = containers.inherit(spec).await?;
         let mut request = ContainerRequest::new(name, spec);
         containers.resolve(&request)?;
         request.mounts = manager.mounts(&slot.key, &request.spec).await?;

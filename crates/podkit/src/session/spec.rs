@@ -40,6 +40,16 @@ pub(super) fn merged(base: &SessionSpec, over: &SessionSpec) -> SessionSpec {
         max_lifetime,
         exec_timeout,
     ];
+    // A wish to inherit is a wish for another network or image; one that is named wins.
+    if over.inherit_networks && over.network.is_none() {
+        spec.network = None;
+    }
+    if over.inherit_image && over.image.is_none() {
+        spec.image = None;
+    }
+    spec.inherit_networks =
+        spec.network.is_none() && (base.inherit_networks || over.inherit_networks);
+    spec.inherit_image = spec.image.is_none() && (base.inherit_image || over.inherit_image);
     if over.image_defaults || over.entrypoint.is_some() || over.command.is_some() {
         // They belong together: an own command is not the arguments of another's entrypoint.
         spec.image_defaults = over.image_defaults;
@@ -301,6 +311,27 @@ mod tests {
             "mounts",
         ];
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn merged_specs_inherit_where_the_upper_one_names_nothing() {
+        let named = SessionSpec::new().image("a").network(Network::None);
+        let inherit = SessionSpec::new()
+            .inherit_image(true)
+            .inherit_networks(true);
+        let spec = merged(&named, &inherit);
+        assert_eq!((spec.image, spec.network), (None, None));
+        assert!(spec.inherit_image && spec.inherit_networks);
+
+        let spec = merged(&inherit, &named);
+        assert_eq!(
+            (spec.image.as_deref(), spec.network),
+            (Some("a"), Some(Network::None))
+        );
+        assert!(!spec.inherit_image && !spec.inherit_networks);
+        let both = inherit.clone().image("a").network(Network::None);
+        assert!(!merged(&SessionSpec::new(), &both).inherit_image);
+        assert!(merged(&inherit, &SessionSpec::new()).inherit_networks);
     }
 
     #[test]

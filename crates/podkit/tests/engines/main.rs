@@ -15,6 +15,7 @@ mod events;
 mod examples;
 mod images;
 mod main_program;
+mod nested;
 mod proxy;
 mod requests;
 mod restart;
@@ -50,9 +51,18 @@ impl Engine {
         self.podkit().await.session("u", "a").spec(spec).await
     }
 
+    /// The engine's own command line.
+    fn command(&self) -> Command {
+        let mut command = Command::new(self.name);
+        if self.name == "podman" {
+            command.env("CONTAINERS_CONF", PODMAN_SETTINGS);
+        }
+        command
+    }
+
     /// Runs the engine's own command line.
     fn run(&self, arguments: &[&str]) -> String {
-        let output = Command::new(self.name).args(arguments).output().unwrap();
+        let output = self.command().args(arguments).output().unwrap();
         assert!(
             output.status.success(),
             "{} {arguments:?}: {}",
@@ -69,7 +79,7 @@ impl Engine {
 
     /// What [`run`](Self::run) gives, or what the engine complained of.
     fn attempt(&self, arguments: &[&str]) -> Result<String, String> {
-        let output = Command::new(self.name).args(arguments).output().unwrap();
+        let output = self.command().args(arguments).output().unwrap();
         let text = |bytes| String::from_utf8_lossy(bytes).trim().to_owned();
         if output.status.success() {
             Ok(text(&output.stdout))
@@ -148,11 +158,11 @@ fn asked_for() -> Vec<String> {
 }
 
 fn main() -> ExitCode {
-    if let Some(code) = main_if_asked(|_, _| None) {
+    if let Some(code) = main_if_asked(nested::work) {
         return code;
     }
     let asked = asked_for();
-    let tables: [(&str, &[Test]); 11] = [
+    let tables: [(&str, &[Test]); 12] = [
         ("settings", settings::TESTS),
         ("main_program", main_program::TESTS),
         ("images", images::TESTS),
@@ -163,6 +173,7 @@ fn main() -> ExitCode {
         ("restart", restart::TESTS),
         ("transport", transport::TESTS),
         ("crowd", crowd::TESTS),
+        ("nested", nested::TESTS),
         ("examples", examples::TESTS),
     ];
     let trials = ENGINES.iter().flat_map(|engine| {

@@ -216,4 +216,8 @@ impl Backend for Engine {
     fn events(&self) -> Option<&dyn podkit::backend::events::Events> {
         self.inner.events()
     }
+
+    fn parents(&self) -> Option<&dyn podkit::backend::parent::Parents> {
+        self.inner.parents()
+    }
 }

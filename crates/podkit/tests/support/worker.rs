@@ -46,6 +46,13 @@ impl Worker {
         Self::spawn(&mut command)
     }
 
+    /// Starts a client by a command that runs the words after its own. It may fail to reach its engine;
+    /// then its answer is returned.
+    pub fn try_start_by(place: &Path, command: &mut Command) -> Result<Self, String> {
+        let program = std::env::current_exe().unwrap();
+        Self::spawn(command.arg(program).arg("worker").arg(place))
+    }
+
     fn spawn(command: &mut Command) -> Result<Self, String> {
         let mut child = command
             .stdin(Stdio::piped())

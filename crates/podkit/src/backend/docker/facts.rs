@@ -180,6 +180,7 @@ impl Facts {
                 Flavor::Podman => Vec::new(),
             },
             platforms: true,
+            inherit: true,
             auto_remove: true,
             bind_flags: false,
             stop_keeps_files: true,
@@ -224,12 +225,15 @@ struct Remembered {
 
 impl Memory {
     /// Where an engine's facts are. The socket that a daemon makes tells its lives apart; an engine
-    /// elsewhere is asked each time.
+    /// elsewhere is asked each time. A client with another root, in a container, may see the same
+    /// socket and the same directory, and has other ways to agents.
     pub(super) fn of(endpoint: &Endpoint, run_dir: &Path) -> Option<Self> {
         let socket = endpoint.socket()?.metadata().ok()?;
+        let root = Path::new("/").metadata().ok()?;
         let mut hash = Sha256::new();
         hash.update(endpoint.url.as_bytes());
-        for number in [socket.dev(), socket.ino(), socket.ctime().cast_unsigned()] {
+        let changed = socket.ctime().cast_unsigned();
+        for number in [root.dev(), root.ino(), socket.dev(), socket.ino(), changed] {
             hash.update(number.to_le_bytes());
         }
         hash.update(socket.ctime_nsec().to_le_bytes());

@@ -33,7 +33,7 @@ use self::{
 };
 use super::{
     AgentStream, Backend, Capabilities, ContainerInfo, ContainerSpec, Limits, SweepReport,
-    admission::Admission, events::Events, images::Images, stats::ContainerStats,
+    admission::Admission, events::Events, images::Images, parent::Parents, stats::ContainerStats,
 };
 use crate::{
     container::jittered,
@@ -55,6 +55,7 @@ mod inspect;
 mod link;
 mod networks;
 mod open;
+mod parent;
 mod reach;
 mod reference;
 mod resources;
@@ -542,6 +543,10 @@ impl Backend for DockerBackend {
     }
 
     fn events(&self) -> Option<&dyn Events> {
+        Some(self)
+    }
+
+    fn parents(&self) -> Option<&dyn Parents> {
         Some(self)
     }
 }

@@ -11,6 +11,7 @@ use super::{
     endpoint,
     facts::{Facts, Memory},
     link::Links,
+    parent::Traces,
 };
 use crate::{
     backend::{
@@ -88,7 +89,7 @@ impl DockerBackend {
                 (facts, None)
             }
         };
-        Ok(Self {
+        let backend = Self {
             docker: endpoint.client(&facts.version())?,
             url: endpoint.url.clone(),
             agent: AgentVolume::new(&facts.arch)?,
@@ -103,7 +104,24 @@ impl DockerBackend {
             dials: Dials::new(dials),
             seen: Lock::default(),
             directories: Lock::default(),
-        })
+        };
+        if dials.is_none() && backend.links.is_some() {
+            Box::pin(backend.look_around()).await?;
+        }
+        Ok(backend)
+    }
+
+    /// Notes that the engine is outside of the container that this process runs in: it has another
+    /// file system, other pids and other ports, so agents do not reach sockets that are made here.
+    async fn look_around(&self) -> Result<()> {
+        let traces = Traces::read();
+        if traces.are_of_a_container()
+            && let Ok(found) = timeout(HELLO, self.find_parent(&traces)).await
+            && found?.is_some()
+        {
+            self.note_dials(false);
+        }
+        Ok(())
     }
 }
 

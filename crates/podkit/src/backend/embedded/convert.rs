@@ -43,6 +43,7 @@ pub(super) fn capabilities(facts: &runtime::Facts) -> Capabilities {
         gpus: false,
         runtimes: Vec::new(),
         platforms: false,
+        inherit: false,
         auto_remove: false,
         bind_flags: true,
         stop_keeps_files: facts.lasting_root,

@@ -226,4 +226,8 @@ impl Backend for EmbeddedBackend {
     fn events(&self) -> Option<&dyn super::events::Events> {
         None
     }
+
+    fn parents(&self) -> Option<&dyn super::parent::Parents> {
+        None
+    }
 }

@@ -155,6 +155,7 @@ impl Backend for MemoryBackend {
             gpus: false,
             runtimes: Vec::new(),
             platforms: false,
+            inherit: false,
             auto_remove: false,
             bind_flags: true,
             stop_keeps_files: true,
@@ -281,6 +282,10 @@ impl Backend for MemoryBackend {
     }
 
     fn events(&self) -> Option<&dyn super::events::Events> {
+        None
+    }
+
+    fn parents(&self) -> Option<&dyn super::parent::Parents> {
         None
     }
 }

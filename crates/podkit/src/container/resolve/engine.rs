@@ -65,7 +65,8 @@ fn aliases(spec: &SessionSpec, capabilities: &Capabilities) -> Result<()> {
         return Ok(());
     }
     need(capabilities.named_networks, true, "aliases")?;
-    if !matches!(spec.network, Some(Network::Named(_))) {
+    let inherits = spec.inherit_networks && spec.network.is_none();
+    if !inherits && !matches!(spec.network, Some(Network::Named(_))) {
         return Err(Error::invalid_input("`aliases` belong to named networks"));
     }
     spec.aliases

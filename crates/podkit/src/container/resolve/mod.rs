@@ -158,6 +158,7 @@ fn need(able: bool, asked: bool, field: &str) -> Result<()> {
 
 fn image(spec: &SessionSpec, capabilities: &Capabilities) -> Result<Image> {
     let Some(name) = &spec.image else {
+        need(capabilities.inherit, spec.inherit_image, "inherit_image")?;
         return Ok(capabilities.default_image.clone());
     };
     let image = Image::parse(name)?;
@@ -329,6 +330,8 @@ fn user(spec: &SessionSpec) -> Result<String> {
 }
 
 fn network(spec: &SessionSpec, capabilities: &Capabilities) -> Result<Network> {
+    let inherits = spec.inherit_networks && spec.network.is_none();
+    need(capabilities.inherit, inherits, "inherit_networks")?;
     let network = spec.network.clone().unwrap_or_default();
     match &network {
         Network::Outbound if !capabilities.outbound => Err(Error::unsupported(

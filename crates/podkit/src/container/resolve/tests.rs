@@ -34,6 +34,7 @@ fn able(all: bool) -> Capabilities {
             Vec::new()
         },
         platforms: all,
+        inherit: all,
         auto_remove: all,
         bind_flags: all,
         stop_keeps_files: all,
@@ -150,6 +151,8 @@ fn resolve_of_what_the_engine_lacks_is_unsupported_and_names_the_field() {
         (new().network(Network::Outbound), "outbound"),
         (new().network(Network::Named(vec!["a".into()])), "network"),
         (new().security(security.clone()), "isolation"),
+        (new().inherit_image(true), "inherit_image"),
+        (new().inherit_networks(true), "inherit_networks"),
     ];
     for (spec, field) in bad {
         let error = resolved(spec, false).unwrap_err();
