@@ -7,6 +7,7 @@ use podkit::DockerOptions;
 
 use crate::{
     command_args::CommandArgs,
+    file_args::{CpArgs, DuArgs, ReadArgs, WatchArgs, WriteArgs},
     image_args::ImageArgs,
     port_args::{ForwardArgs, PortArgs},
     process_args::{AttachArgs, KillArgs, LogsArgs, PsArgs, ShellArgs, SpawnArgs, WaitArgs},
@@ -146,6 +147,8 @@ pub(crate) enum Command {
     Cp(CpArgs),
     Write(WriteArgs),
     Read(ReadArgs),
+    Watch(WatchArgs),
+    Du(DuArgs),
     Image(ImageArgs),
     Doctor(DoctorArgs),
     Completions(CompletionsArgs),
@@ -294,92 +297,6 @@ pub(crate) struct GcArgs {
     pub(crate) dry_run: bool,
 }
 
-/// Copy a file or a directory into or out of a session
-///
-/// One of the two is [USER/]SESSION:PATH. A local path that contains a colon begins with `/` or
-/// `./`. A directory is copied with all that is in it; into an existing directory, under its own
-/// name. Permissions and times are kept, set-id bits are not. Links are copied as links; out of a
-/// session only those that stay inside what is copied. `-` is a tar archive on standard input or
-/// output.
-#[derive(Debug, Args)]
-#[command(after_long_help = "\
-Examples:
-  podkit cp ./data bob/123:/workspace/data
-  podkit cp bob/123:/workspace/result.csv .
-  podkit cp bob/123:/workspace - | gzip > workspace.tar.gz")]
-pub(crate) struct CpArgs {
-    /// What to copy: a local path, or [USER/]SESSION:PATH
-    #[arg(value_name = "FROM", value_hint = ValueHint::AnyPath)]
-    pub(crate) from: String,
-
-    /// Where to: a local path, or [USER/]SESSION:PATH
-    #[arg(value_name = "TO", value_hint = ValueHint::AnyPath)]
-    pub(crate) to: String,
-
-    /// User inside the container, as name, uid, name:group or uid:gid
-    #[arg(short = 'u', long, value_name = "USER")]
-    pub(crate) user: Option<String>,
-
-    /// Show no progress
-    #[arg(short = 'q', long)]
-    pub(crate) quiet: bool,
-}
-
-/// Write standard input to a file of a session
-///
-/// The file is replaced at once: a reader sees the old content or the new. Missing directories are
-/// made.
-#[derive(Debug, Args)]
-#[command(after_long_help = "\
-Examples:
-  podkit write bob/123 notes.txt < notes.txt
-  date | podkit write --append bob/123 /var/log/visits")]
-pub(crate) struct WriteArgs {
-    /// The session, as USER/SESSION or SESSION
-    #[arg(value_name = "SESSION")]
-    pub(crate) session: String,
-
-    /// Path in the container, absolute or from /workspace
-    #[arg(value_name = "PATH")]
-    pub(crate) path: String,
-
-    /// Add to the file instead of replacing it
-    #[arg(short = 'a', long)]
-    pub(crate) append: bool,
-
-    /// Permission bits of a file that is made, in octal
-    #[arg(long, value_name = "MODE", value_parser = mode)]
-    pub(crate) mode: Option<u32>,
-
-    /// User inside the container, as name, uid, name:group or uid:gid
-    #[arg(short = 'u', long, value_name = "USER")]
-    pub(crate) user: Option<String>,
-
-    /// Show no progress
-    #[arg(short = 'q', long)]
-    pub(crate) quiet: bool,
-}
-
-/// Write a file of a session to standard output
-#[derive(Debug, Args)]
-pub(crate) struct ReadArgs {
-    /// The session, as USER/SESSION or SESSION
-    #[arg(value_name = "SESSION")]
-    pub(crate) session: String,
-
-    /// Path in the container, absolute or from /workspace
-    #[arg(value_name = "PATH")]
-    pub(crate) path: String,
-
-    /// User inside the container, as name, uid, name:group or uid:gid
-    #[arg(short = 'u', long, value_name = "USER")]
-    pub(crate) user: Option<String>,
-
-    /// Show no progress
-    #[arg(short = 'q', long)]
-    pub(crate) quiet: bool,
-}
-
 /// Try what podkit needs on this machine, and say how to get what is missing
 ///
 /// Each line is a trial that was made just now, most of them in a throw-away container. Exits with 1
@@ -402,13 +319,6 @@ pub(crate) struct CompletionsArgs {
 
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     podkit::parse_duration(text).map_err(|error| crate::spec::complaint(&error))
-}
-
-fn mode(text: &str) -> Result<u32, String> {
-    match u32::from_str_radix(text, 8) {
-        Ok(mode) if mode <= 0o7777 => Ok(mode),
-        _ => Err(format!("{text:?} is not an octal number such as 644")),
-    }
 }
 
 /// What podkit reads of the environment. Empty values count as not set.

@@ -6,6 +6,7 @@ mod command;
 mod command_args;
 mod config;
 mod engine_args;
+mod file_args;
 mod image_args;
 mod output;
 mod port_args;

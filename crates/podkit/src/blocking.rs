@@ -17,6 +17,7 @@
 
 use std::{
     future::{Future, IntoFuture},
+    path::Path,
     sync::Arc,
     time::Duration,
 };
@@ -24,9 +25,9 @@ use std::{
 use tokio::runtime::{Builder, Handle, Runtime};
 
 use crate::{
-    CloseReport, ContainerStats, Error, ErrorKind, ExecOutput, ExecRequest, FileEntry, GcOptions,
-    GcReport, LimitChange, LogChunk, OnConflict, Opened, ParentInfo, PodkitBuilder, ProcessInfo,
-    Result, SessionInfo, SessionKey, SessionSpec,
+    CloseReport, ContainerStats, DiskUsage, Error, ErrorKind, ExecOutput, ExecRequest, FileEntry,
+    GcOptions, GcReport, LimitChange, LogChunk, OnConflict, Opened, ParentInfo, PodkitBuilder,
+    ProcessInfo, Result, SessionInfo, SessionKey, SessionSpec, TransferReport,
 };
 
 /// A runtime with one thread, which also keeps connections alive between calls.
@@ -463,6 +464,27 @@ impl Files {
     /// See [`crate::Files::remove`].
     pub fn remove(&self, path: &str) -> Result<()> {
         self.engine.run(self.inner.remove(path))
+    }
+
+    /// See [`crate::Files::upload`].
+    pub fn upload(&self, from: impl AsRef<Path>, to: &str) -> Result<TransferReport> {
+        self.engine.run(self.inner.upload(from, to))
+    }
+
+    /// See [`crate::Files::download`].
+    pub fn download(&self, from: &str, to: impl AsRef<Path>) -> Result<TransferReport> {
+        self.engine.run(self.inner.download(from, to))
+    }
+
+    /// See [`crate::Files::disk_usage`].
+    pub fn disk_usage(&self, path: &str) -> Result<DiskUsage> {
+        self.engine.run(self.inner.disk_usage(path))
+    }
+
+    /// The async ones, for what has no blocking method.
+    #[must_use]
+    pub const fn inner(&self) -> &crate::Files {
+        &self.inner
     }
 
     /// See [`crate::Files::remove_all`].

@@ -138,6 +138,44 @@ async fn stream(place: &Path, pause: Duration) -> String {
     format!("{} {bytes} {grown} {agent_grown}", sent == received)
 }
 
+/// Runs in the client process: a tree with a file of 2 GiB, into a container of 64 MiB and out of it;
+/// whether it came back, and as [`stream`].
+async fn tree(place: &Path) -> String {
+    const SIZE: u64 = 2 << 30;
+    let (from, to) = (place.join("from"), place.join("to"));
+    fs::create_dir(&from).unwrap();
+    fs::write(from.join("small"), "x").unwrap();
+    let big = fs::File::create(from.join("big")).unwrap();
+    big.set_len(SIZE).unwrap();
+    std::os::unix::fs::FileExt::write_at(&big, b"the end", SIZE - 7).unwrap();
+    let podkit = podkit_at(place).await;
+    let spec = SessionSpec::new().memory("64m").auto_stop(Limit::Off);
+    let session = podkit.session("u", "tree").spec(spec).await.unwrap();
+    let files = session.files();
+    // A short one first: what a client at rest has.
+    let small = files.upload(from.join("small"), "small").await.unwrap();
+    small.check().unwrap();
+    let small = files.download("small", place.join("small")).await.unwrap();
+    small.check().unwrap();
+    let info = podkit.containers().inspect(session.container());
+    let init = info.await.unwrap().pid.unwrap();
+    let (own, agent) = (
+        host::peak_memory(std::process::id()),
+        host::peak_memory(init),
+    );
+    let sent = files.upload(&from, "tree").await.unwrap().check().unwrap();
+    fs::remove_dir_all(&from).unwrap();
+    let came = files.download("tree", &to).await.unwrap().check().unwrap();
+    let grown = host::peak_memory(std::process::id()) - own;
+    let agent_grown = host::peak_memory(init) - agent;
+    let mut end = [0; 7];
+    let big = fs::File::open(to.join("big")).unwrap();
+    std::os::unix::fs::FileExt::read_exact_at(&big, &mut end, SIZE - 7).unwrap();
+    let equal = sent == came && &end == b"the end";
+    session.close().await.unwrap();
+    format!("{equal} {} {grown} {agent_grown}", came.bytes)
+}
+
 async fn through(session: &Session, parts: usize, pause: Duration) -> (Vec<u8>, Vec<u8>, usize) {
     let mut handle = session.exec(["cat"]).stdin_stream().stream().await.unwrap();
     let mut stdin = handle.take_stdin().unwrap();
@@ -184,17 +222,17 @@ async fn park(pause: Duration) {
     waiting.await.unwrap();
 }
 
-fn check_stream(pause: &str) {
+fn check_stream(command: &str, size: u64) {
     let place = Place::new();
     let mut worker = Worker::start(place.path());
-    let answer = worker.ask(&format!("stream {pause}"));
+    let answer = worker.ask(command);
     let words: Vec<&str> = answer.split(' ').collect();
     let [equal, bytes, client, agent] = words[..] else {
         panic!("{answer}")
     };
     assert_eq!(
         (equal, bytes),
-        ("true", STREAM_BYTES.to_string().as_str()),
+        ("true", size.to_string().as_str()),
         "{answer}"
     );
     let grown = |text: &str| text.parse::<u64>().unwrap();
@@ -209,11 +247,15 @@ fn check_stream(pause: &str) {
 }
 
 fn long_stream_is_equal_and_takes_little_memory() {
-    check_stream("0");
+    check_stream("stream 0", STREAM_BYTES as u64);
 }
 
 fn long_stream_with_a_pausing_reader_takes_little_memory() {
-    check_stream("5");
+    check_stream("stream 5", STREAM_BYTES as u64);
+}
+
+fn tree_with_a_file_of_two_gibibytes_takes_little_memory() {
+    check_stream("tree", (2 << 30) + 1);
 }
 
 /// The shortest way: no spec, nothing on the host but what the library needs.
@@ -230,12 +272,15 @@ fn first_command_prints_the_workspace() {
 }
 
 fn work(place: &Path, words: &[&str]) -> Option<String> {
-    let ["stream", seconds] = words else {
-        return None;
-    };
-    let pause = Duration::from_secs(seconds.parse().unwrap());
     let place = place.to_owned();
-    let running = std::thread::spawn(move || block_on(stream(&place, pause)));
+    let running = match words {
+        ["stream", seconds] => {
+            let pause = Duration::from_secs(seconds.parse().unwrap());
+            std::thread::spawn(move || block_on(stream(&place, pause)))
+        }
+        ["tree"] => std::thread::spawn(move || block_on(tree(&place))),
+        _ => return None,
+    };
     Some(running.join().unwrap())
 }
 
@@ -249,6 +294,10 @@ fn main() -> ExitCode {
             first_command_prints_the_workspace,
         ),
         ("examples_of_the_seed_work", examples_of_the_seed_work),
+        (
+            "tree_with_a_file_of_two_gibibytes_takes_little_memory",
+            tree_with_a_file_of_two_gibibytes_takes_little_memory,
+        ),
         (
             "programs_of_the_host_do_real_work",
             programs_of_the_host_do_real_work,

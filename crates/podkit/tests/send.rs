@@ -36,6 +36,12 @@ fn check_session(session: &Session) {
     spawnable(&async { files.rename("a", "b").await });
     spawnable(&async { files.remove("a").await });
     spawnable(&async { files.remove_all("a").await });
+    spawnable(&async { files.upload("a", "b").await });
+    spawnable(&async { files.download("a", "b").await });
+    spawnable(&async { files.archive("a").await });
+    spawnable(&async { files.extract("a", b"b".as_slice()).await });
+    spawnable(&async { files.watch("a", true).await });
+    spawnable(&async { files.disk_usage("a").await });
 }
 
 fn check_processes(session: &Session, process: &Process) {

@@ -10,7 +10,7 @@ use tokio::io::AsyncReadExt as _;
 
 use super::{Context, progress::Progress};
 use crate::{
-    args::CpArgs,
+    file_args::CpArgs,
     output::{Exit, Failure, error_json},
     pump,
 };

@@ -1,4 +1,4 @@
-//! `podkit write` and `podkit read`.
+//! `podkit write`, `podkit read`, `podkit watch` and `podkit du`.
 
 use std::{
     io,
@@ -6,15 +6,17 @@ use std::{
     task::{Context as TaskContext, Poll, ready},
 };
 
-use podkit::{Error, ErrorKind, Files, Session, WriteOptions};
+use indicatif::BinaryBytes;
+use podkit::{Error, ErrorKind, FileChange, Files, Session, WriteOptions};
 use serde_json::json;
 use tokio::io::{AsyncRead, AsyncReadExt as _, ReadBuf};
 
 use super::{Context, progress::Progress};
 use crate::{
-    args::{ReadArgs, WriteArgs},
-    output::{Exit, Failure},
+    file_args::{DuArgs, ReadArgs, WatchArgs, WriteArgs},
+    output::{Exit, Failure, printable},
     pump,
+    signals::Signals,
 };
 
 /// Bytes that are read of a file at once.
@@ -53,6 +55,76 @@ pub(super) async fn read(context: &Context, args: ReadArgs) -> Result<Exit, Fail
     let result = copy_out(Counted::new(reader, &mut progress)).await;
     progress.finish();
     result.map(|()| Exit::Success)
+}
+
+/// Tells what happens to files, until it is interrupted.
+pub(super) async fn watch(context: &Context, args: WatchArgs) -> Result<Exit, Failure> {
+    let key = context.key(&args.session)?;
+    let mut signals = Signals::listen()?;
+    let session = context.session(&key, args.quiet).await?;
+    let files = files(&session, args.user.as_deref());
+    let mut watch = files.watch(&args.path, args.recursive).await?;
+    loop {
+        tokio::select! {
+            change = watch.next() => match change {
+                Some(change) => show(context, &change?)?,
+                None => return Ok(Exit::Success),
+            },
+            _ = signals.number() => return Ok(Exit::Success),
+        }
+    }
+}
+
+/// One change is one line, for programs as well.
+fn show(context: &Context, change: &FileChange) -> Result<(), Failure> {
+    let line = if context.output.is_json() {
+        json!({
+            "change": change.kind.as_str(),
+            "directory": change.directory,
+            "path": change.path,
+        })
+        .to_string()
+    } else {
+        let slash = if change.directory { "/" } else { "" };
+        let line = format!("{:10} {}{slash}", change.kind.as_str(), change.path);
+        printable(&line).into_owned()
+    };
+    context.output.text(&format!("{line}\n"))
+}
+
+/// Shows what a file or a directory takes.
+pub(super) async fn du(context: &Context, args: DuArgs) -> Result<Exit, Failure> {
+    let key = context.key(&args.session)?;
+    let session = context.session(&key, args.quiet).await?;
+    let usage = files(&session, args.user.as_deref())
+        .disk_usage(&args.path)
+        .await?;
+    let json = || {
+        json!({
+            "session": key.to_string(),
+            "path": args.path,
+            "disk_bytes": usage.disk_bytes,
+            "size_bytes": usage.size_bytes,
+            "files": usage.files,
+            "directories": usage.directories,
+            "unread": usage.unread,
+        })
+    };
+    let text = || {
+        let unread = match usage.unread {
+            0 => String::new(),
+            count => format!(", {count} directories not readable"),
+        };
+        format!(
+            "{} on disk, {} in {} files and {} directories{unread}\n",
+            BinaryBytes(usage.disk_bytes),
+            BinaryBytes(usage.size_bytes),
+            usage.files,
+            usage.directories
+        )
+    };
+    context.output.result(json, text)?;
+    Ok(Exit::Success)
 }
 
 fn files(session: &Session, user: Option<&str>) -> Files {

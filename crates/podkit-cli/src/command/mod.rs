@@ -95,6 +95,8 @@ async fn dispatch(context: &Context, command: Command) -> Result<Exit, Failure> 
         Command::Cp(args) => cp::cp(context, args).await,
         Command::Write(args) => files::write(context, args).await,
         Command::Read(args) => files::read(context, args).await,
+        Command::Watch(args) => files::watch(context, args).await,
+        Command::Du(args) => files::du(context, args).await,
         Command::Image(args) => image::image(context, args).await,
         Command::Doctor(_) => doctor::doctor(context).await,
         Command::Completions(args) => completions::completions(&args, context.output),

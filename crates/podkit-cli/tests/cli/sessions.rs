@@ -426,3 +426,41 @@ fn hear(port: u16) -> String {
     std::io::Read::read_to_string(&mut stream, &mut text).unwrap();
     text
 }
+
+#[test]
+fn cp_carries_archives_both_ways() {
+    let home = Home::new();
+    fs::create_dir_all(home.path("t/sub")).unwrap();
+    fs::write(home.path("t/sub/file"), "in a tar").unwrap();
+    let tree = home.path("t");
+    home.ok(&["cp", tree.to_str().unwrap(), "s:t"]);
+    let archive = home.run(&["cp", "s:t", "-"]).stdout;
+    let ran = home.run_with(&["cp", "-", "s:again"], &archive);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert_eq!(home.ok(&["read", "s", "again/sub/file"]), "in a tar");
+    let ran = home.run_with(&["cp", "-", "s:again"], b"no tar");
+    assert_eq!(ran.code, 125, "{}", ran.stderr);
+    let usage = home.json(&["du", "--json", "s", "again"]);
+    assert_eq!(usage["files"].as_u64(), Some(1));
+    assert!(
+        home.ok(&["du", "s", "again"])
+            .contains("1 files and 2 directories")
+    );
+}
+
+#[test]
+fn watch_tells_of_changes_until_it_is_interrupted() {
+    let home = Home::new();
+    home.ok(&["exec", "-q", "s", "--", "mkdir", "d"]);
+    let mut watch = home.command(&["watch", "-r", "s"]);
+    let mut watch = watch.stdout(Stdio::piped()).spawn().unwrap();
+    let mut told = watch.stdout.take().unwrap();
+    let reader = std::thread::spawn(move || read_until(&mut told, "d/file\n"));
+    wait_for("a change", || {
+        home.ok(&["exec", "s", "-c", "echo >>d/file"]);
+        reader.is_finished()
+    });
+    reader.join().unwrap();
+    signal(watch.id().into(), rustix::process::Signal::TERM);
+    assert!(watch.wait().unwrap().success());
+}

@@ -31,6 +31,8 @@ fn help_of_every_command_is_as_reviewed() {
         "close",
         "gc",
         "cp",
+        "watch",
+        "du",
         "write",
         "read",
         "image",
