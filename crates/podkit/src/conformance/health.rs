@@ -22,6 +22,7 @@ table!["health":
     Programs health_two_monitors_recover_once_each_fact,
     Programs health_long_command_is_no_idleness,
     Programs health_process_that_ended_is_told_once,
+    Programs health_container_out_of_memory_goes_on_and_is_told_once,
 ];
 
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -245,4 +246,29 @@ async fn health_process_that_ended_is_told_once(lab: Lab) {
     assert_eq!(about.id, job.id());
     assert_quiet(&podkit, &lab, &mut events).await;
     assert_eq!(session.key(), &key("a"));
+}
+
+async fn health_container_out_of_memory_goes_on_and_is_told_once(lab: Lab) {
+    if !lab.podkit().capabilities().memory_limit {
+        return;
+    }
+    let podkit = watched(&lab).await;
+    let spec = SessionSpec::new().memory("64m");
+    let session = podkit.session("u", "a").spec(spec).await.unwrap();
+    let token = session.boot_token().await.unwrap();
+    let mut events = podkit.events();
+    // `tail` keeps its only line, which never ends.
+    let hog = session.spawn_shell("exec tail -n 1 /dev/zero").name("hog");
+    hog.await.unwrap();
+    let EventKind::ProcessEnded(about, outcome) = next(&mut events).await else {
+        panic!("another event")
+    };
+    assert_eq!(
+        (about.name.as_str(), outcome),
+        ("hog", Outcome::OutOfMemory)
+    );
+    let output = session.shell("tail -n 1 /dev/zero").await.unwrap();
+    assert_eq!(output.outcome, Outcome::OutOfMemory);
+    assert_quiet(&podkit, &lab, &mut events).await;
+    assert_eq!(session.boot_token().await.unwrap(), token);
 }

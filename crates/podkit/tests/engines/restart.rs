@@ -7,7 +7,10 @@ use std::{
     time::Duration,
 };
 
-use podkit::{ErrorKind, Network, Podkit, SessionSpec};
+use podkit::{
+    ContainerState, ErrorKind, EventKind, HealthOptions, Network, Podkit, PodkitBuilder,
+    SessionSpec, Symptom,
+};
 
 use super::{
     Engine, prefix_of, run,
@@ -15,7 +18,10 @@ use super::{
     tests,
 };
 
-tests![engine_killed_and_started_again_keeps_its_sessions];
+tests![
+    engine_killed_and_started_again_keeps_its_sessions,
+    engine_killed_and_started_again_under_a_monitor_has_its_sessions_back,
+];
 
 const IMAGE: &str = "podkit-test/static:1";
 
@@ -127,10 +133,11 @@ impl Drop for Daemon {
     }
 }
 
-fn engine_killed_and_started_again_keeps_its_sessions(engine: &Engine) {
+/// A daemon of the test's own with the image, and a podkit on it that is to be put together further.
+fn own_daemon(engine: &Engine) -> (Daemon, PodkitBuilder) {
     let directory = engine.place.path().join("daemon");
     std::fs::create_dir(&directory).unwrap();
-    let mut daemon = Daemon::start(&directory, engine.name);
+    let daemon = Daemon::start(&directory, engine.name);
     let url = format!("unix://{}", daemon.socket().display());
     if engine.name == "docker" {
         let script = format!("docker save {IMAGE} | docker -H {url} load");
@@ -140,15 +147,18 @@ fn engine_killed_and_started_again_keeps_its_sessions(engine: &Engine) {
             .status();
         assert!(status.unwrap().success());
     }
+    let builder = Podkit::builder()
+        .backend(&url)
+        .prefix(prefix_of(engine.place.path()))
+        .connect_options(options_at(engine.place.path()))
+        .default_spec(SessionSpec::new().image(IMAGE).network(Network::None));
+    (daemon, builder)
+}
+
+fn engine_killed_and_started_again_keeps_its_sessions(engine: &Engine) {
+    let (mut daemon, builder) = own_daemon(engine);
     run(async {
-        let podkit = Podkit::builder()
-            .backend(&url)
-            .prefix(prefix_of(engine.place.path()))
-            .connect_options(options_at(engine.place.path()))
-            .default_spec(SessionSpec::new().image(IMAGE).network(Network::None))
-            .build()
-            .await
-            .unwrap();
+        let podkit = builder.build().await.unwrap();
         let session = podkit.session("u", "a").await.unwrap();
         session.files().write("/workspace/x", "kept").await.unwrap();
         daemon.kill();
@@ -168,6 +178,58 @@ fn engine_killed_and_started_again_keeps_its_sessions(engine: &Engine) {
         assert_eq!(podkit.list().await.unwrap().len(), 1);
         session.close().await.unwrap();
         assert!(podkit.list().await.unwrap().is_empty());
+        podkit.shutdown().await;
+    });
+}
+
+/// Whether the engine ends its containers with itself (Docker does, as it starts again) or not
+/// (Podman): they run again without anybody asking, and what happened is told once.
+fn engine_killed_and_started_again_under_a_monitor_has_its_sessions_back(engine: &Engine) {
+    let (mut daemon, builder) = own_daemon(engine);
+    run(async {
+        let health = HealthOptions::new()
+            .interval(Duration::from_millis(200))
+            .probe_deadline(Duration::from_secs(2));
+        let podkit = builder.health(health).build().await.unwrap();
+        let session = podkit.session("u", "a").await.unwrap();
+        session.files().write("/workspace/x", "kept").await.unwrap();
+        let token = session.boot_token().await.unwrap();
+        let mut events = podkit.events();
+        daemon.kill();
+        daemon.start_again();
+        if engine.name == "docker" {
+            let told = async {
+                loop {
+                    match events.next().await.unwrap().kind {
+                        EventKind::HealthCheckFailed(illness) => {
+                            assert_eq!(illness.symptom, Symptom::Died);
+                        }
+                        EventKind::Recovered(_) => break,
+                        _ => {}
+                    }
+                }
+            };
+            let limit = Duration::from_secs(60);
+            tokio::time::timeout(limit, told).await.unwrap();
+        }
+        let info = podkit.inspect(session.key()).await.unwrap();
+        assert_eq!(info.state, ContainerState::Running);
+        let content = session.files().read("/workspace/x").await.unwrap();
+        assert_eq!(content, b"kept");
+        let same = session.boot_token().await.unwrap() == token;
+        assert_eq!(same, engine.name != "docker");
+        session.close().await.unwrap();
+        let more = async {
+            while let Some(event) = events.next().await {
+                let kind = event.kind;
+                assert!(!matches!(kind, EventKind::HealthCheckFailed(_)), "{kind:?}");
+                if kind == EventKind::SessionClosed {
+                    break;
+                }
+            }
+        };
+        let limit = Duration::from_secs(60);
+        tokio::time::timeout(limit, more).await.unwrap();
         podkit.shutdown().await;
     });
 }

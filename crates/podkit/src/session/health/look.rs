@@ -16,7 +16,7 @@ use super::{
         open::{Asker, Effort},
         slot::Slot,
     },
-    Chart, HealthOptions,
+    Chart, HealthOptions, Outage,
 };
 use crate::{
     config::Limit,
@@ -39,6 +39,7 @@ pub(super) struct Look {
     pub(super) slot: Arc<Slot>,
     pub(super) options: HealthOptions,
     pub(super) began: SystemTime,
+    pub(super) outage: Option<Outage>,
     pub(super) chart: Chart,
 }
 
@@ -97,7 +98,12 @@ impl Look {
     /// One that ended on purpose, or by its clock, is left alone.
     async fn exited(&mut self, info: &ContainerInfo, closings: u64) {
         let on_purpose = match info.stop_cause {
-            Some(StopCause::Requested | StopCause::AutoStop | StopCause::MaxLifetime) => true,
+            Some(StopCause::AutoStop | StopCause::MaxLifetime) => true,
+            // An engine that ends, or begins again, stops its containers as anybody would.
+            Some(StopCause::Requested) => {
+                let stopped = info.finished_at.zip(self.outage);
+                !stopped.is_some_and(|(at, outage)| outage.covers(at))
+            }
             Some(StopCause::MainExited) => info.exit_code == Some(0),
             Some(StopCause::Killed) | None => false,
         };

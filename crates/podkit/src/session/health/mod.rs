@@ -36,6 +36,9 @@ const PARALLEL: usize = 16;
 /// How soon what the engine has told of is looked at.
 const SOON: Duration = Duration::from_millis(20);
 
+/// How long an engine takes to stop its containers before it ends.
+const SHUTDOWN: Duration = Duration::from_secs(15);
+
 /// What is remembered of one session from look to look.
 #[derive(Debug, Default)]
 struct Chart {
@@ -69,11 +72,42 @@ struct Monitor {
     cleaning: bool,
 }
 
-/// Containers of which the engine has told something.
+/// What the engine has told.
 #[derive(Debug, Default)]
 struct Told {
+    /// The containers that it was about.
     names: Lock<HashSet<ContainerId>>,
     notify: Notify,
+    outage: Lock<Option<Outage>>,
+}
+
+/// When the engine was last gone: from its last word to its first.
+#[derive(Clone, Copy, Debug)]
+struct Outage {
+    began: SystemTime,
+    ended: Option<SystemTime>,
+}
+
+impl Outage {
+    /// Whether what stopped then may have been stopped by the engine's own end, or as it began again.
+    fn covers(self, stopped: SystemTime) -> bool {
+        let before = stopped + SHUTDOWN < self.began;
+        let after = self.ended.is_some_and(|ended| stopped > ended);
+        !before && !after
+    }
+}
+
+impl Told {
+    fn lost(&self) {
+        let began = SystemTime::now();
+        *self.outage.lock() = Some(Outage { began, ended: None });
+    }
+
+    fn found(&self) {
+        if let Some(outage) = &mut *self.outage.lock() {
+            outage.ended.get_or_insert_with(SystemTime::now);
+        }
+    }
 }
 
 impl SessionManager {
@@ -115,6 +149,7 @@ impl SessionManager {
                         return;
                     };
                     if let Ok(mut events) = events {
+                        told.found();
                         while let Some(Ok(event)) = events.next().await {
                             use ContainerEventKind::{Ended, OutOfMemory, Paused, Removed};
                             if matches!(event.kind, Ended | OutOfMemory | Paused | Removed) {
@@ -122,6 +157,7 @@ impl SessionManager {
                                 told.notify.notify_one();
                             }
                         }
+                        told.lost();
                     }
                     // The engine is restarting, say.
                     sleep(jittered(Duration::from_secs(1))).await;
@@ -162,8 +198,9 @@ impl Monitor {
                 Some(names) => named_slots(&manager, names, self.options.all_sessions).await,
                 None => self.all_slots(&manager).await,
             };
+            let outage = *told.outage.lock();
             for slot in slots {
-                self.begin_look(&manager, slot);
+                self.begin_look(&manager, slot, outage);
             }
             if named.is_none() {
                 self.clean(&manager);
@@ -197,7 +234,7 @@ impl Monitor {
         slots
     }
 
-    fn begin_look(&mut self, manager: &SessionManager, slot: Arc<Slot>) {
+    fn begin_look(&mut self, manager: &SessionManager, slot: Arc<Slot>, outage: Option<Outage>) {
         if !self.busy.insert(slot.key.clone()) {
             return;
         }
@@ -207,6 +244,7 @@ impl Monitor {
             slot,
             options: self.options,
             began: self.began,
+            outage,
         };
         let places = Arc::clone(&self.places);
         self.looks.push(Box::pin(async move {
