@@ -18,6 +18,7 @@ mod breakdown;
 mod client;
 mod rows;
 mod table;
+mod trees;
 
 use std::{panic::AssertUnwindSafe, path::PathBuf, process::ExitCode, time::Duration};
 
@@ -93,6 +94,7 @@ impl Bench {
             rows::reconnect(self, rounds, cli.as_deref()).await;
             rows::parallel(self, Rounds { count: 30, pause }).await;
         }
+        trees::trees(self).await;
         breakdown::exec_after(self).await;
         breakdown::exec(self).await;
         breakdown::life(self).await;
