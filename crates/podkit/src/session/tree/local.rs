@@ -231,29 +231,16 @@ pub(super) struct Link {
 
 /// Makes the links of a finished tree that stay inside it, and gives the others back.
 ///
-/// A link is made when its target, resolved from its place, is found without leaving `root`. A link
-/// to nothing is made when it cannot lead out either: relative, and without `..`.
-pub(super) fn make_links(root: &Directory, mut links: Vec<Link>) -> Vec<(Link, io::Error)> {
-    // A link may lead through another: rounds, until one makes none.
-    loop {
-        let (mut left, before) = (Vec::new(), links.len());
-        for link in links {
-            if !resolves_inside(root, &link) || place(root, &link).is_err() {
-                left.push(link);
-            }
-        }
-        links = left;
-        if links.len() == before {
-            break;
-        }
-    }
+/// A link stays inside whatever else is there, now or later: its target goes up first, at most to the
+/// root, and from there only down. Of one that goes up behind a name, the name may become another
+/// link, in this copy or the next.
+pub(super) fn make_links(root: &Directory, links: Vec<Link>) -> Vec<(Link, io::Error)> {
     let mut failed = Vec::new();
     for link in links {
-        let plain = |part| matches!(part, Component::Normal(_) | Component::CurDir);
-        let result = if link.target.components().all(plain) {
+        let result = if stays_inside(&link) {
             place(root, &link)
         } else {
-            Err(io::Error::other("it leads out of what is copied"))
+            Err(io::Error::other("it may lead out of what is copied"))
         };
         if let Err(error) = result {
             failed.push((link, error));
@@ -268,50 +255,48 @@ fn place(root: &Directory, link: &Link) -> io::Result<()> {
     below(root, parent)?.link(name, link.target.as_os_str())
 }
 
-fn resolves_inside(root: &Directory, link: &Link) -> bool {
-    if link.target.is_absolute() || link.target.as_os_str().as_bytes().is_empty() {
-        return false;
-    }
-    let parent = link.path.parent().unwrap_or(Path::new(""));
-    beneath(root, &parent.join(&link.target), OFlags::PATH, true).is_ok()
+fn stays_inside(link: &Link) -> bool {
+    let above = link.path.components().count().saturating_sub(1);
+    let mut parts = link.target.components().peekable();
+    let mut up = 0;
+    while parts
+        .next_if(|part| matches!(part, Component::ParentDir | Component::CurDir))
+        .is_some_and(|part| {
+            up += usize::from(part == Component::ParentDir);
+            true
+        })
+    {}
+    let down = |part| matches!(part, Component::Normal(_) | Component::CurDir);
+    up <= above && !link.target.as_os_str().is_empty() && parts.all(down)
 }
 
 /// Opens a directory of the copy again, without following links.
-pub(super) fn below(root: &Directory, path: &Path) -> io::Result<Directory> {
-    beneath(root, path, OFlags::RDONLY | OFlags::DIRECTORY, false)
-}
-
-/// Opens a path below `root`; an error when it leads out.
 #[cfg(target_os = "linux")]
-fn beneath(root: &Directory, path: &Path, flags: OFlags, links: bool) -> io::Result<Directory> {
+pub(super) fn below(root: &Directory, path: &Path) -> io::Result<Directory> {
     use rustix::fs::{ResolveFlags, openat2};
     let path = if path.as_os_str().is_empty() {
         Path::new(".")
     } else {
         path
     };
-    let mut resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-    if !links {
-        resolve |= ResolveFlags::NO_SYMLINKS;
-    }
     Ok(Directory(openat2(
         &root.0,
         path,
-        flags | OFlags::CLOEXEC,
+        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
         Mode::empty(),
-        resolve,
+        ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_SYMLINKS,
     )?))
 }
 
-/// Opens a path below `root`, a name at a time; no link is followed, and `..` is refused.
+/// Opens a directory of the copy again, a name at a time; no link is followed, and `..` is refused.
 #[cfg(not(target_os = "linux"))]
-fn beneath(root: &Directory, path: &Path, _: OFlags, _: bool) -> io::Result<Directory> {
+pub(super) fn below(root: &Directory, path: &Path) -> io::Result<Directory> {
     let mut at = Directory(root.0.try_clone()?);
     for part in path.components() {
         let Component::Normal(name) = part else {
             return Err(Errno::XDEV.into());
         };
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         at = Directory(openat(&at.0, name, flags, Mode::empty())?);
     }
     Ok(at)
@@ -353,6 +338,33 @@ mod tests {
         assert_eq!(failed, ["absolute", "nowhere", "out", "sneaky"]);
         assert_eq!(fs::read(root.join("chain")).unwrap(), b"x");
         assert!(fs::symlink_metadata(root.join("sneaky")).is_err());
+    }
+
+    #[test]
+    fn links_that_are_replaced_lead_nowhere_else() {
+        let outside = tempfile::tempdir().unwrap();
+        let root = outside.path().join("a/b/tree");
+        fs::create_dir_all(root.join("d/d/d/d")).unwrap();
+        fs::write(root.join("d/secret"), "x").unwrap();
+        fs::write(outside.path().join("a/secret"), "s").unwrap();
+        let directory = Directory::open(&root).unwrap();
+        let link = |path: &str, target: &str| Link {
+            path: path.into(),
+            target: target.into(),
+        };
+        // The second leads to a file of the tree, until the first says something else.
+        let links = vec![
+            link("first", "d/d/d"),
+            link("second", "first/../../secret"),
+            link("first", "."),
+            link("d/d/up", "../../d/secret"),
+        ];
+        let failed = make_links(&directory, links);
+        make_links(&directory, vec![link("first", ".")]);
+        assert!(fs::read(root.join("second")).is_err(), "it leads out");
+        let failed: Vec<_> = failed.iter().map(|(link, _)| &link.path).collect();
+        assert_eq!(failed, [Path::new("second")]);
+        assert_eq!(fs::read(root.join("d/d/up")).unwrap(), b"x");
     }
 
     #[test]
