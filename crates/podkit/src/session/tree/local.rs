@@ -3,13 +3,10 @@
 
 use std::{
     ffi::{CString, OsStr},
+    hash::{BuildHasher as _, Hasher as _, RandomState},
     io,
-    os::{
-        fd::{AsFd, OwnedFd},
-        unix::ffi::OsStrExt as _,
-    },
+    os::fd::{AsFd, OwnedFd},
     path::{Component, Path, PathBuf},
-    sync::atomic::{AtomicU64, Ordering},
     time::SystemTime,
 };
 
@@ -214,10 +211,11 @@ pub(super) fn look_like(file: impl AsFd, mode: u32, modified: SystemTime) -> io:
     Ok(futimens(&file, &times)?)
 }
 
+/// A name that nobody else has: another process may have this one's number, in a container of its own
+/// or since this one was killed.
 fn temporary_name() -> String {
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    format!(".podkit-{}-{number}.part", std::process::id())
+    let random = RandomState::new().build_hasher().finish();
+    format!(".podkit-{random:016x}.part")
 }
 
 /// A link that is to be made below the root of a copy.
@@ -400,6 +398,19 @@ mod tests {
             1,
             "the unfinished file is gone"
         );
+    }
+
+    #[test]
+    fn file_that_was_left_by_a_process_of_the_same_number_is_in_nobodys_way() {
+        let home = tempfile::tempdir().unwrap();
+        for number in 0..64 {
+            let left = format!(".podkit-{}-{number}.part", std::process::id());
+            fs::write(home.path().join(left), "half").unwrap();
+        }
+        let directory = Directory::open(home.path()).unwrap();
+        let (_, unfinished) = directory.create(0o644).unwrap();
+        unfinished.finish(OsStr::new("name")).unwrap();
+        assert_eq!(fs::read_dir(home.path()).unwrap().count(), 65);
     }
 
     #[test]
