@@ -21,7 +21,7 @@ use tokio::{
 use super::{
     CHUNK_BYTES, Counts, MAX_DEPTH,
     local::{Directory, Entry},
-    local_error,
+    local_error, shown,
 };
 use crate::{
     agent::Failures,
@@ -57,7 +57,7 @@ pub(super) fn open(from: &Path) -> Result<Source> {
         Entry::File(file, mode) => Ok(Source::File { file, mode }),
         Entry::Link(_) | Entry::Other => Err(Error::unsupported(format!(
             "`{}` is neither a file nor a directory",
-            from.display()
+            shown(from)
         ))),
     }
 }
@@ -121,10 +121,9 @@ impl Packer<'_> {
                     self.enter(&from, directory, path, &mut levels)?;
                 }
                 Entry::Directory(..) => {
-                    let path = from.join(path);
                     let what = format!(
-                        "`{}` is more than {MAX_DEPTH} directories deep",
-                        path.display()
+                        "`{}` is more than {MAX_DEPTH} directories deep, or its path too long",
+                        shown(&from.join(path))
                     );
                     self.failures
                         .add(Error::new(ErrorKind::LimitExceeded, what));
@@ -138,8 +137,7 @@ impl Packer<'_> {
                     self.member(&member)?;
                 }
                 Entry::Other => {
-                    let path = from.join(path);
-                    let path = path.display();
+                    let path = shown(&from.join(path));
                     let what = format!("`{path}` is neither a file, a directory nor a link");
                     self.failures.add(Error::unsupported(what));
                 }
