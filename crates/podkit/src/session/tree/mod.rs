@@ -446,8 +446,9 @@ impl Files {
     /// Returns once no change is missed any more. No activity: a session that is only watched stops
     /// and expires.
     ///
-    /// A directory that is new is watched a moment after it is made: what is found in it then is
-    /// `Created`, and may be told twice.
+    /// A directory that is new, or was moved in, is watched a moment later: what is found in it then is
+    /// `Created`, and may be told twice. After [`Missed`](crate::FileChangeKind::Missed) everything is
+    /// watched that is there then.
     ///
     /// # Errors
     /// `NotFound`, `PermissionDenied`; `LimitExceeded` when there are more directories than the kernel

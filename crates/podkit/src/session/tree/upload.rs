@@ -12,7 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use podkit_agent::archive::{ARCHIVE_END, Member, MemberKind, padding};
+use podkit_agent::archive::{ARCHIVE_END, MAX_PATH_BYTES, Member, MemberKind, padding};
 use tokio::{
     io::{AsyncRead, ReadBuf},
     sync::mpsc::Sender,
@@ -117,7 +117,9 @@ impl Packer<'_> {
                 }
             };
             match entry {
-                Entry::Directory(directory) if levels.len() < MAX_DEPTH => {
+                Entry::Directory(directory)
+                    if levels.len() < MAX_DEPTH && path.as_os_str().len() <= MAX_PATH_BYTES =>
+                {
                     self.enter(&from, directory, path, &mut levels)?;
                 }
                 Entry::Directory(..) => {
