@@ -17,6 +17,7 @@ table!["trees":
     Programs tree_that_was_missing_has_the_bits_that_are_sent,
     Programs archives_into_one_directory_at_once_are_both_made,
     Programs archive_that_ends_early_leaves_directories_open,
+    Programs archive_of_many_directories_gives_all_their_bits,
     Programs archive_with_a_hard_link_to_nothing_makes_nothing,
     Programs watch_of_paths_too_long_goes_on,
     Programs watch_that_missed_changes_goes_on,
@@ -137,6 +138,29 @@ async fn archive_that_ends_early_leaves_directories_open(lab: Lab) {
     assert_eq!(session.files().stat("/tmp/t/d").await.unwrap().mode, 0o755);
 }
 
+async fn archive_of_many_directories_gives_all_their_bits(lab: Lab) {
+    const MANY: usize = 5000;
+    let session = lab.open("a").await;
+    // More than is kept until the end.
+    let above = vec!["n".repeat(200); 12].join("/");
+    let closed = Member {
+        mode: 0o511,
+        ..member(&above, MemberKind::Directory, "")
+    };
+    let mut members = vec![closed.clone(), closed];
+    members.extend((0..MANY).map(|number| Member {
+        mode: 0o711,
+        ..member(&format!("./{above}/{number}"), MemberKind::Directory, "")
+    }));
+    let bytes = archive(&members);
+    let report = session.files().extract("/tmp/t", &bytes[..]).await.unwrap();
+    report.check().unwrap();
+    let count = "cd /tmp/t && find . -perm 711 | wc -l && find . -perm 511 | wc -l";
+    let counted = text(&session, count).await;
+    let counted: Vec<_> = counted.split_whitespace().collect();
+    assert_eq!(counted, [MANY.to_string().as_str(), "1"]);
+}
+
 async fn archive_with_a_hard_link_to_nothing_makes_nothing(lab: Lab) {
     let session = lab.open("a").await;
     let bytes = archive(&[member("link", MemberKind::HardLink, "none/file")]);
@@ -248,8 +272,8 @@ async fn watch_follows_what_is_renamed(lab: Lab) {
         "z",
         "z",
         "z",
-        "y",
-        "y/top",
+        "w",
+        "w/top",
         "mark",
     ];
     assert_eq!(told, expected);
