@@ -5,7 +5,7 @@ use std::{pin::pin, time::Duration};
 use podkit_agent::{
     ExecSpec, ExecStatus, ExecUsage, Failure, FailureKind, FileChange, FileChangeKind, FrameBuffer,
     INITIAL_WINDOW_BYTES, MAX_DATA_BYTES, MAX_FRAME_BYTES, MemorySource, Output, PROTOCOL_VERSION,
-    Reply, Request,
+    Reply, Request, StopReason,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
@@ -368,4 +368,17 @@ async fn watch_is_over_after_an_error() {
     let error = watch.next().await.unwrap().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::LimitExceeded);
     assert!(watch.next().await.is_none());
+}
+
+#[tokio::test]
+async fn connection_that_stops_a_container_gives_way_to_none() {
+    let (client, mut peer) = connected().await;
+    let mut stop = pin!(client.stop(Duration::from_secs(5)));
+    assert!(futures::poll!(&mut stop).is_pending());
+    client.close_unused();
+    assert!(client.is_open() && client.unused_since().is_none());
+    assert_eq!(peer.request().await, (0, Request::Stop { grace_ms: 5000 }));
+    peer.say(0, Reply::Closing(StopReason::Requested)).await;
+    drop(peer);
+    stop.await.unwrap();
 }
