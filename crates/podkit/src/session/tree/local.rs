@@ -85,7 +85,18 @@ impl Directory {
 
     /// Opens what is at a name, as it is in one instant. A link is not followed unless that is said.
     pub(super) fn entry(&self, name: &OsStr, follow: bool) -> io::Result<Entry> {
-        // Non-blocking, so that a FIFO holds nothing up.
+        if !follow {
+            // A FIFO or a device is not opened: others would see it.
+            let stat = statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW)?;
+            let kind = FileType::from_raw_mode(stat.st_mode);
+            if !matches!(
+                kind,
+                FileType::RegularFile | FileType::Directory | FileType::Symlink
+            ) {
+                return Ok(Entry::Other);
+            }
+        }
+        // It may have become another since. Non-blocking, so that a FIFO holds nothing up.
         let mut flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         if !follow {
             flags |= OFlags::NOFOLLOW;
@@ -411,6 +422,22 @@ mod tests {
         let (_, unfinished) = directory.create(0o644).unwrap();
         unfinished.finish(OsStr::new("name")).unwrap();
         assert_eq!(fs::read_dir(home.path()).unwrap().count(), 65);
+    }
+
+    #[test]
+    fn fifo_is_not_opened_by_a_look() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("fifo");
+        rustix::fs::mknodat(CWD, &path, FileType::Fifo, Mode::RWXU, 0).unwrap();
+        let opening = std::thread::spawn(move || fs::File::options().write(true).open(path));
+        let directory = Directory::open(home.path()).unwrap();
+        let begun = std::time::Instant::now();
+        while begun.elapsed() < std::time::Duration::from_millis(200) {
+            let entry = directory.entry(OsStr::new("fifo"), false).unwrap();
+            assert!(matches!(entry, Entry::Other));
+            assert!(!opening.is_finished(), "whoever writes was let in");
+        }
+        drop(directory.entry(OsStr::new("fifo"), true).unwrap());
     }
 
     #[test]
