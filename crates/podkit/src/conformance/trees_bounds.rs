@@ -1,6 +1,11 @@
 //! Trees of files: what a container may prepare, what comes too fast, what goes on at once.
 
-use std::{fs, os::unix::fs::PermissionsExt, process::Command, time::Duration};
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt, PermissionsExt},
+    process::Command,
+    time::Duration,
+};
 
 use podkit_agent::archive::{ARCHIVE_END, Member, MemberKind};
 use tokio::{join, time::timeout};
@@ -14,6 +19,7 @@ use crate::{ErrorKind, FileChangeKind, FileWatch};
 table!["trees":
     Programs tree_of_paths_too_long_is_copied_in_part,
     Programs tree_of_paths_too_long_is_sent_in_part,
+    Programs tree_with_holes_takes_no_room_here,
     Programs tree_that_was_missing_has_the_bits_that_are_sent,
     Programs archives_into_one_directory_at_once_are_both_made,
     Programs archive_that_ends_early_leaves_directories_open,
@@ -56,6 +62,31 @@ async fn tree_of_paths_too_long_is_sent_in_part(lab: Lab) {
     assert_eq!(text(&session, "cat /tmp/t/file").await, "x\n");
     let removed = Command::new("rm").arg("-rf").arg(&from).status().unwrap();
     assert!(removed.success());
+}
+
+async fn tree_with_holes_takes_no_room_here(lab: Lab) {
+    const LENGTH: u64 = (64 << 20) + 5000;
+    let session = lab.open("a").await;
+    let script = format!(
+        "mkdir /tmp/t && cd /tmp/t && printf begin >file && truncate -s {LENGTH} file && \
+         printf end >>file && truncate -s 9000 holes && : >empty"
+    );
+    text(&session, &script).await;
+    let to = lab.directory().join("to");
+    let report = session.files().download("/tmp/t", &to).await.unwrap();
+    assert_eq!(report.check().unwrap().bytes, LENGTH + 3 + 9000);
+    let one = lab.directory().join("one");
+    let report = session.files().download("/tmp/t/file", &one).await.unwrap();
+    report.check().unwrap();
+    for path in [to.join("file"), one] {
+        let facts = fs::metadata(&path).unwrap();
+        assert_eq!(facts.len(), LENGTH + 3);
+        assert!(facts.blocks() * 512 < 1 << 20, "{} blocks", facts.blocks());
+        let bytes = fs::read(&path).unwrap();
+        assert!(bytes.starts_with(b"begin\0") && bytes.ends_with(b"\0end"));
+    }
+    assert_eq!(fs::read(to.join("holes")).unwrap(), vec![0; 9000]);
+    assert_eq!(fs::read(to.join("empty")).unwrap(), b"");
 }
 
 async fn tree_that_was_missing_has_the_bits_that_are_sent(lab: Lab) {

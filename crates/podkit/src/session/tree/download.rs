@@ -3,7 +3,6 @@
 
 use std::{
     ffi::OsStr,
-    io::Write as _,
     os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
     rc::Rc,
@@ -36,13 +35,13 @@ pub(super) fn file(
         Error::invalid_input(format!("`{}` is not a name for a file", to.display()))
     })?;
     let parent = Directory::open(to.parent().unwrap_or(Path::new(""))).map_err(failed)?;
-    let (mut file, unfinished) = parent.create(mode).map_err(failed)?;
+    let (file, unfinished) = parent.create(mode).map_err(failed)?;
     while let Some(bytes) = chunks.blocking_recv() {
         if bytes.is_empty() {
-            local::look_like(&file, mode, modified).map_err(failed)?;
+            local::complete(&file, mode, modified).map_err(failed)?;
             return unfinished.finish(name).map_err(failed);
         }
-        file.write_all(&bytes).map_err(failed)?;
+        local::append(&file, &bytes).map_err(failed)?;
     }
     Err(Error::new(
         ErrorKind::Unexpected,
@@ -193,7 +192,7 @@ impl Sink<'_> {
         parent: &Directory,
         name: &OsStr,
     ) -> Result<()> {
-        let (mut file, unfinished) = match parent.create(member.mode) {
+        let (file, unfinished) = match parent.create(member.mode) {
             Ok(begun) => begun,
             Err(error) => return self.pass_over(path, error),
         };
@@ -202,7 +201,7 @@ impl Sink<'_> {
                 Step::Data => {
                     let data = self.archive.unpacker.data();
                     self.counts.add_bytes(data.len());
-                    if let Err(error) = file.write_all(data) {
+                    if let Err(error) = local::append(&file, data) {
                         return self.pass_over(path, error);
                     }
                 }
@@ -210,7 +209,7 @@ impl Sink<'_> {
                 Step::More | Step::Member(_) | Step::End => {}
             }
         }
-        let finished = local::look_like(&file, member.mode, time(member.modified_s))
+        let finished = local::complete(&file, member.mode, time(member.modified_s))
             .and_then(|()| unfinished.finish(name));
         if let Err(error) = finished {
             self.fail(path, error)?;

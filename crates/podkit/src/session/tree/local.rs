@@ -18,6 +18,9 @@ use rustix::{
     io::Errno,
 };
 
+/// Bytes that a file system takes at once.
+const HOLE_BYTES: u16 = 4096;
+
 /// A local directory.
 #[derive(Debug)]
 pub(super) struct Directory(OwnedFd);
@@ -199,8 +202,33 @@ impl Drop for Unfinished<'_> {
     }
 }
 
+/// Writes bytes to the end of a file whose length is set when it is whole; blocks of zeros take nothing
+/// on the disk, so that a file with holes does not fill it.
+pub(super) fn append(mut file: &std::fs::File, bytes: &[u8]) -> io::Result<()> {
+    let hole = usize::from(HOLE_BYTES);
+    for block in bytes.chunks(hole) {
+        if block.len() == hole && block.iter().all(|byte| *byte == 0) {
+            io::Seek::seek(&mut file, io::SeekFrom::Current(HOLE_BYTES.into()))?;
+        } else {
+            io::Write::write_all(&mut file, block)?;
+        }
+    }
+    Ok(())
+}
+
+/// Gives a file the length that has been written, and its permission bits and time.
+pub(super) fn complete(
+    mut file: &std::fs::File,
+    mode: u32,
+    modified: SystemTime,
+) -> io::Result<()> {
+    let length = io::Seek::stream_position(&mut file)?;
+    file.set_len(length)?;
+    look_like(file, mode, modified)
+}
+
 /// Gives a file permission bits and a time; set-id and sticky bits are dropped.
-pub(super) fn look_like(file: impl AsFd, mode: u32, modified: SystemTime) -> io::Result<()> {
+fn look_like(file: impl AsFd, mode: u32, modified: SystemTime) -> io::Result<()> {
     fchmod(&file, Mode::from_raw_mode(mode & 0o777))?;
     let (seconds, nanoseconds) = match modified.duration_since(SystemTime::UNIX_EPOCH) {
         Ok(since) => (i64::try_from(since.as_secs()), since.subsec_nanos()),
