@@ -18,6 +18,10 @@ pub const BLOCK_BYTES: usize = 512;
 /// What ends an archive.
 pub const ARCHIVE_END: [u8; 2 * BLOCK_BYTES] = [0; 2 * BLOCK_BYTES];
 
+/// Longest path of a directory whose entries are members: with its records a member stays below what
+/// is read of them, and a change to it below what one frame carries.
+pub const MAX_PATH_BYTES: usize = 16 * 1024;
+
 /// Most directories that a member may be deep in.
 const MAX_PARTS: usize = 512;
 

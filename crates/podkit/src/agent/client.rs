@@ -183,11 +183,7 @@ impl AgentClient {
     /// container. Returns once the connection has ended with it.
     pub(crate) async fn stop(&self, grace: Duration) -> Result<()> {
         let connection = self.connection();
-        if !connection.is_open() {
-            return Err(connection.error(Sent::No));
-        }
-        let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
-        connection.send(0, &Request::Stop { grace_ms }, 0);
+        connection.stop(u64::try_from(grace.as_millis()).unwrap_or(u64::MAX))?;
         connection.over().await;
         match connection.error(Sent::Yes) {
             error if error.kind() == ErrorKind::ContainerGone => Ok(()),

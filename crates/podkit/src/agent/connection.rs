@@ -84,6 +84,8 @@ struct State {
     pulse: Pulse,
     /// When something was last begun or asked.
     used: Option<Instant>,
+    /// Whether the agent has been told to stop the container: somebody waits for the end.
+    stopping: bool,
     reader: Option<AbortHandle>,
 }
 
@@ -124,6 +126,24 @@ impl Connection {
         let state = self.state.lock();
         let ended = state.ended.clone().unwrap_or(Ended::Dropped);
         ended.error(state.closing, sent)
+    }
+
+    /// Has the agent stop the container, whose end ends the connection.
+    ///
+    /// # Errors
+    /// As [`begin`](Self::begin).
+    pub(super) fn stop(&self, grace_ms: u64) -> Result<()> {
+        let result = {
+            let mut state = self.state.lock();
+            if let Some(ended) = &state.ended {
+                return Err(ended.error(state.closing, Sent::No));
+            }
+            // Nothing else is under way, and still it must not give way to another one.
+            state.stopping = true;
+            self.write(0, &Request::Stop { grace_ms }, 0)
+        };
+        self.check_write(result);
+        Ok(())
     }
 
     /// Waits for the end of the connection.
@@ -256,8 +276,7 @@ impl Connection {
     /// When it was last used, if it is open and nothing is under way on it.
     pub(super) fn unused_since(&self) -> Option<Instant> {
         let state = self.state.lock();
-        let free = state.is_free() && self.over.receiver_count() == 0;
-        state.used.filter(|_| free)
+        state.used.filter(|_| state.is_free())
     }
 
     /// Ends the connection unless something is under way on it.
@@ -412,7 +431,7 @@ impl State {
 
     /// Whether it is open and nothing is under way on it.
     fn is_free(&self) -> bool {
-        let waiting = !self.questions.is_empty() || self.greeting.is_some();
+        let waiting = !self.questions.is_empty() || self.greeting.is_some() || self.stopping;
         self.ended.is_none() && self.streams.is_empty() && !waiting && self.greeted.is_none()
     }
 

@@ -104,7 +104,7 @@ pub(super) fn failed(failure: &Failure) -> Error {
 
 /// Text of a container's for people: no control characters, which would drive a terminal, none
 /// that turn the direction of what follows, and not too much of it.
-fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     let harmless = |c: char| {
         let turns = matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
         if c.is_control() || turns {

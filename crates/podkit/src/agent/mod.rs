@@ -27,6 +27,7 @@ mod tests;
 pub(crate) use self::{
     client::AgentClient,
     exec::check_signal,
+    failure::printable,
     file::FileWriter,
     process::LogReader,
     tree::{Extraction, Failures, TreeReader, TreeWriter},

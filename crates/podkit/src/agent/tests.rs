@@ -3,8 +3,9 @@
 use std::{pin::pin, time::Duration};
 
 use podkit_agent::{
-    ExecSpec, ExecStatus, ExecUsage, FrameBuffer, INITIAL_WINDOW_BYTES, MAX_DATA_BYTES,
-    MAX_FRAME_BYTES, MemorySource, Output, PROTOCOL_VERSION, Reply, Request,
+    ExecSpec, ExecStatus, ExecUsage, Failure, FailureKind, FileChange, FileChangeKind, FrameBuffer,
+    INITIAL_WINDOW_BYTES, MAX_DATA_BYTES, MAX_FRAME_BYTES, MemorySource, Output, PROTOCOL_VERSION,
+    Reply, Request, StopReason,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
@@ -308,4 +309,76 @@ async fn last_client_ends_the_connection() {
     assert!(clone.is_open());
     drop(clone);
     assert!(peer.next().await.is_none());
+}
+
+#[tokio::test]
+async fn disk_usage_without_end_is_agent_unreachable() {
+    let (client, mut peer) = connected().await;
+    let lying = async {
+        let (mut sent, mut window) = (0, u64::from(INITIAL_WINDOW_BYTES));
+        loop {
+            match peer.request().await {
+                (_, Request::Cancel) => return sent,
+                (_, Request::Credit(_, bytes)) => window += u64::from(bytes),
+                (stream, Request::File { .. }) => assert_eq!(stream, 1),
+                request => panic!("{request:?}"),
+            }
+            let full = u64::try_from(MAX_DATA_BYTES).unwrap();
+            while window >= full {
+                // The beginning of the longest frame there may be, again and again.
+                let mut bytes = vec![0; MAX_DATA_BYTES];
+                bytes[..4].copy_from_slice(&u32::try_from(MAX_FRAME_BYTES).unwrap().to_le_bytes());
+                peer.say(1, Reply::Data(Output::Stdout, bytes)).await;
+                (sent, window) = (sent + full, window - full);
+            }
+            if sent > 64 << 20 {
+                peer.say(1, Reply::Done).await;
+                return sent;
+            }
+        }
+    };
+    let (usage, sent) = tokio::join!(client.usage("/", ""), lying);
+    assert_eq!(usage.unwrap_err().kind(), ErrorKind::AgentUnreachable);
+    assert!(sent <= 1 << 20, "{sent} bytes were taken");
+    assert!(client.is_open());
+}
+
+#[tokio::test]
+async fn watch_is_over_after_an_error() {
+    let (client, mut peer) = connected().await;
+    let agent = async {
+        let (stream, _) = peer.request().await;
+        let mut bytes = Vec::new();
+        let change = FileChange {
+            kind: FileChangeKind::Watching,
+            directory: true,
+            path: Vec::new(),
+        };
+        change.encode(&mut bytes);
+        peer.say(stream, Reply::Data(Output::Stdout, bytes)).await;
+        let failure = Failure {
+            kind: FailureKind::LimitExceeded,
+            errno: 0,
+            message: "too many".to_owned(),
+        };
+        peer.say(stream, Reply::Failed(failure)).await;
+    };
+    let (watch, ()) = tokio::join!(client.watch("/", "", true), agent);
+    let mut watch = watch.unwrap();
+    let error = watch.next().await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::LimitExceeded);
+    assert!(watch.next().await.is_none());
+}
+
+#[tokio::test]
+async fn connection_that_stops_a_container_gives_way_to_none() {
+    let (client, mut peer) = connected().await;
+    let mut stop = pin!(client.stop(Duration::from_secs(5)));
+    assert!(futures::poll!(&mut stop).is_pending());
+    client.close_unused();
+    assert!(client.is_open() && client.unused_since().is_none());
+    assert_eq!(peer.request().await, (0, Request::Stop { grace_ms: 5000 }));
+    peer.say(0, Reply::Closing(StopReason::Requested)).await;
+    drop(peer);
+    stop.await.unwrap();
 }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::{Buf, Bytes};
-use podkit_agent::{FileCall, FileUsage, FrameBuffer, Output, Reply};
+use podkit_agent::{FileCall, FileUsage, FrameBuffer, MAX_DATA_BYTES, Output, Reply};
 use tokio::io::{AsyncRead, ReadBuf};
 
 use super::{
@@ -197,6 +197,7 @@ impl AgentClient {
             client: self.clone(),
             stream,
             frames: FrameBuffer::new(),
+            over: false,
         };
         match watch.next_change().await {
             Some(Ok(change)) if FileChange::new(&change).is_none() => Ok(watch),
@@ -213,9 +214,14 @@ impl AgentClient {
             .await?;
         let guard = Guard::new(self, stream, true);
         let mut frames = FrameBuffer::new();
+        let mut came = 0;
         let end = loop {
             match poll_fn(|context| guard.stream.poll_item(context)).await {
                 Item::Data(_, bytes, credit) => {
+                    came += bytes.len();
+                    if came > MAX_DATA_BYTES {
+                        return Err(disturbed("disk usage"));
+                    }
                     self.connection().grant(guard.stream.id, credit);
                     frames.push(&bytes);
                 }
@@ -392,10 +398,12 @@ pub struct FileWatch {
     client: AgentClient,
     stream: Arc<Stream>,
     frames: FrameBuffer,
+    /// Whether the end, or an error, has been told.
+    over: bool,
 }
 
 impl FileWatch {
-    /// The next change; `None` once the directory is gone.
+    /// The next change; `None` once the directory is gone, and after an error.
     ///
     /// # Errors
     /// What ended the watch: `ContainerGone`, `AgentUnreachable`, or `LimitExceeded` when more
@@ -404,16 +412,21 @@ impl FileWatch {
     /// # Cancel safety
     /// Nothing is lost when the future is dropped.
     pub async fn next(&mut self) -> Option<Result<FileChange>> {
-        loop {
-            match self.next_change().await? {
-                Ok(change) => {
+        while !self.over {
+            match self.next_change().await {
+                Some(Ok(change)) => {
                     if let Some(change) = FileChange::new(&change) {
                         return Some(Ok(change));
                     }
                 }
-                Err(error) => return Some(Err(error.with_operation("watch files"))),
+                end => {
+                    self.over = true;
+                    let error = end?.err()?;
+                    return Some(Err(error.with_operation("watch files")));
+                }
             }
         }
+        None
     }
 
     async fn next_change(&mut self) -> Option<Result<podkit_agent::FileChange>> {

@@ -50,6 +50,7 @@ mod sessions_shared;
 mod stage;
 mod terminals;
 mod trees;
+mod trees_bounds;
 mod volumes;
 
 use std::{
@@ -207,6 +208,7 @@ pub fn cases() -> impl Iterator<Item = &'static Case> {
         process_logs::CASES,
         resources::CASES,
         trees::CASES,
+        trees_bounds::CASES,
         volumes::CASES,
         ports::CASES,
         ready::CASES,

@@ -107,7 +107,14 @@ impl ContainerManager {
     /// # Errors
     /// As [`client`](Self::client).
     pub(crate) async fn status(&self, info: &ContainerInfo) -> Result<AgentStatus> {
-        let client = self.client(&info.id, Some(info)).await?;
+        let mut client = self.client(&info.id, Some(info)).await?;
+        let status = self.ask("ask the agent", &info.id, client.status()).await;
+        match status {
+            // It has given way to another connection before it was used: the container is as it was.
+            Err(error) if error.is_refused() && client.closing().is_none() => {}
+            answered => return answered,
+        }
+        client = self.client(&info.id, Some(info)).await?;
         self.ask("ask the agent", &info.id, client.status()).await
     }
 

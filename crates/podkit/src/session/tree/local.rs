@@ -3,13 +3,10 @@
 
 use std::{
     ffi::{CString, OsStr},
+    hash::{BuildHasher as _, Hasher as _, RandomState},
     io,
-    os::{
-        fd::{AsFd, OwnedFd},
-        unix::ffi::OsStrExt as _,
-    },
+    os::fd::{AsFd, OwnedFd},
     path::{Component, Path, PathBuf},
-    sync::atomic::{AtomicU64, Ordering},
     time::SystemTime,
 };
 
@@ -20,6 +17,9 @@ use rustix::{
     },
     io::Errno,
 };
+
+/// Bytes that a file system takes at once.
+const HOLE_BYTES: u16 = 4096;
 
 /// A local directory.
 #[derive(Debug)]
@@ -88,7 +88,18 @@ impl Directory {
 
     /// Opens what is at a name, as it is in one instant. A link is not followed unless that is said.
     pub(super) fn entry(&self, name: &OsStr, follow: bool) -> io::Result<Entry> {
-        // Non-blocking, so that a FIFO holds nothing up.
+        if !follow {
+            // A FIFO or a device is not opened: others would see it.
+            let stat = statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW)?;
+            let kind = FileType::from_raw_mode(stat.st_mode);
+            if !matches!(
+                kind,
+                FileType::RegularFile | FileType::Directory | FileType::Symlink
+            ) {
+                return Ok(Entry::Other);
+            }
+        }
+        // It may have become another since. Non-blocking, so that a FIFO holds nothing up.
         let mut flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         if !follow {
             flags |= OFlags::NOFOLLOW;
@@ -191,8 +202,33 @@ impl Drop for Unfinished<'_> {
     }
 }
 
+/// Writes bytes to the end of a file whose length is set when it is whole; blocks of zeros take nothing
+/// on the disk, so that a file with holes does not fill it.
+pub(super) fn append(mut file: &std::fs::File, bytes: &[u8]) -> io::Result<()> {
+    let hole = usize::from(HOLE_BYTES);
+    for block in bytes.chunks(hole) {
+        if block.len() == hole && block.iter().all(|byte| *byte == 0) {
+            io::Seek::seek(&mut file, io::SeekFrom::Current(HOLE_BYTES.into()))?;
+        } else {
+            io::Write::write_all(&mut file, block)?;
+        }
+    }
+    Ok(())
+}
+
+/// Gives a file the length that has been written, and its permission bits and time.
+pub(super) fn complete(
+    mut file: &std::fs::File,
+    mode: u32,
+    modified: SystemTime,
+) -> io::Result<()> {
+    let length = io::Seek::stream_position(&mut file)?;
+    file.set_len(length)?;
+    look_like(file, mode, modified)
+}
+
 /// Gives a file permission bits and a time; set-id and sticky bits are dropped.
-pub(super) fn look_like(file: impl AsFd, mode: u32, modified: SystemTime) -> io::Result<()> {
+fn look_like(file: impl AsFd, mode: u32, modified: SystemTime) -> io::Result<()> {
     fchmod(&file, Mode::from_raw_mode(mode & 0o777))?;
     let (seconds, nanoseconds) = match modified.duration_since(SystemTime::UNIX_EPOCH) {
         Ok(since) => (i64::try_from(since.as_secs()), since.subsec_nanos()),
@@ -214,10 +250,11 @@ pub(super) fn look_like(file: impl AsFd, mode: u32, modified: SystemTime) -> io:
     Ok(futimens(&file, &times)?)
 }
 
+/// A name that nobody else has: another process may have this one's number, in a container of its own
+/// or since this one was killed.
 fn temporary_name() -> String {
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    format!(".podkit-{}-{number}.part", std::process::id())
+    let random = RandomState::new().build_hasher().finish();
+    format!(".podkit-{random:016x}.part")
 }
 
 /// A link that is to be made below the root of a copy.
@@ -231,29 +268,16 @@ pub(super) struct Link {
 
 /// Makes the links of a finished tree that stay inside it, and gives the others back.
 ///
-/// A link is made when its target, resolved from its place, is found without leaving `root`. A link
-/// to nothing is made when it cannot lead out either: relative, and without `..`.
-pub(super) fn make_links(root: &Directory, mut links: Vec<Link>) -> Vec<(Link, io::Error)> {
-    // A link may lead through another: rounds, until one makes none.
-    loop {
-        let (mut left, before) = (Vec::new(), links.len());
-        for link in links {
-            if !resolves_inside(root, &link) || place(root, &link).is_err() {
-                left.push(link);
-            }
-        }
-        links = left;
-        if links.len() == before {
-            break;
-        }
-    }
+/// A link stays inside whatever else is there, now or later: its target goes up first, at most to the
+/// root, and from there only down. Of one that goes up behind a name, the name may become another
+/// link, in this copy or the next.
+pub(super) fn make_links(root: &Directory, links: Vec<Link>) -> Vec<(Link, io::Error)> {
     let mut failed = Vec::new();
     for link in links {
-        let plain = |part| matches!(part, Component::Normal(_) | Component::CurDir);
-        let result = if link.target.components().all(plain) {
+        let result = if stays_inside(&link) {
             place(root, &link)
         } else {
-            Err(io::Error::other("it leads out of what is copied"))
+            Err(io::Error::other("it may lead out of what is copied"))
         };
         if let Err(error) = result {
             failed.push((link, error));
@@ -268,50 +292,48 @@ fn place(root: &Directory, link: &Link) -> io::Result<()> {
     below(root, parent)?.link(name, link.target.as_os_str())
 }
 
-fn resolves_inside(root: &Directory, link: &Link) -> bool {
-    if link.target.is_absolute() || link.target.as_os_str().as_bytes().is_empty() {
-        return false;
-    }
-    let parent = link.path.parent().unwrap_or(Path::new(""));
-    beneath(root, &parent.join(&link.target), OFlags::PATH, true).is_ok()
+fn stays_inside(link: &Link) -> bool {
+    let above = link.path.components().count().saturating_sub(1);
+    let mut parts = link.target.components().peekable();
+    let mut up = 0;
+    while parts
+        .next_if(|part| matches!(part, Component::ParentDir | Component::CurDir))
+        .is_some_and(|part| {
+            up += usize::from(part == Component::ParentDir);
+            true
+        })
+    {}
+    let down = |part| matches!(part, Component::Normal(_) | Component::CurDir);
+    up <= above && !link.target.as_os_str().is_empty() && parts.all(down)
 }
 
 /// Opens a directory of the copy again, without following links.
-pub(super) fn below(root: &Directory, path: &Path) -> io::Result<Directory> {
-    beneath(root, path, OFlags::RDONLY | OFlags::DIRECTORY, false)
-}
-
-/// Opens a path below `root`; an error when it leads out.
 #[cfg(target_os = "linux")]
-fn beneath(root: &Directory, path: &Path, flags: OFlags, links: bool) -> io::Result<Directory> {
+pub(super) fn below(root: &Directory, path: &Path) -> io::Result<Directory> {
     use rustix::fs::{ResolveFlags, openat2};
     let path = if path.as_os_str().is_empty() {
         Path::new(".")
     } else {
         path
     };
-    let mut resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-    if !links {
-        resolve |= ResolveFlags::NO_SYMLINKS;
-    }
     Ok(Directory(openat2(
         &root.0,
         path,
-        flags | OFlags::CLOEXEC,
+        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
         Mode::empty(),
-        resolve,
+        ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_SYMLINKS,
     )?))
 }
 
-/// Opens a path below `root`, a name at a time; no link is followed, and `..` is refused.
+/// Opens a directory of the copy again, a name at a time; no link is followed, and `..` is refused.
 #[cfg(not(target_os = "linux"))]
-fn beneath(root: &Directory, path: &Path, _: OFlags, _: bool) -> io::Result<Directory> {
+pub(super) fn below(root: &Directory, path: &Path) -> io::Result<Directory> {
     let mut at = Directory(root.0.try_clone()?);
     for part in path.components() {
         let Component::Normal(name) = part else {
             return Err(Errno::XDEV.into());
         };
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         at = Directory(openat(&at.0, name, flags, Mode::empty())?);
     }
     Ok(at)
@@ -356,6 +378,33 @@ mod tests {
     }
 
     #[test]
+    fn links_that_are_replaced_lead_nowhere_else() {
+        let outside = tempfile::tempdir().unwrap();
+        let root = outside.path().join("a/b/tree");
+        fs::create_dir_all(root.join("d/d/d/d")).unwrap();
+        fs::write(root.join("d/secret"), "x").unwrap();
+        fs::write(outside.path().join("a/secret"), "s").unwrap();
+        let directory = Directory::open(&root).unwrap();
+        let link = |path: &str, target: &str| Link {
+            path: path.into(),
+            target: target.into(),
+        };
+        // The second leads to a file of the tree, until the first says something else.
+        let links = vec![
+            link("first", "d/d/d"),
+            link("second", "first/../../secret"),
+            link("first", "."),
+            link("d/d/up", "../../d/secret"),
+        ];
+        let failed = make_links(&directory, links);
+        make_links(&directory, vec![link("first", ".")]);
+        assert!(fs::read(root.join("second")).is_err(), "it leads out");
+        let failed: Vec<_> = failed.iter().map(|(link, _)| &link.path).collect();
+        assert_eq!(failed, [Path::new("second")]);
+        assert_eq!(fs::read(root.join("d/d/up")).unwrap(), b"x");
+    }
+
+    #[test]
     fn file_replaces_a_link_and_never_writes_through_it() {
         let home = tempfile::tempdir().unwrap();
         let victim = home.path().join("victim");
@@ -388,6 +437,35 @@ mod tests {
             1,
             "the unfinished file is gone"
         );
+    }
+
+    #[test]
+    fn file_that_was_left_by_a_process_of_the_same_number_is_in_nobodys_way() {
+        let home = tempfile::tempdir().unwrap();
+        for number in 0..64 {
+            let left = format!(".podkit-{}-{number}.part", std::process::id());
+            fs::write(home.path().join(left), "half").unwrap();
+        }
+        let directory = Directory::open(home.path()).unwrap();
+        let (_, unfinished) = directory.create(0o644).unwrap();
+        unfinished.finish(OsStr::new("name")).unwrap();
+        assert_eq!(fs::read_dir(home.path()).unwrap().count(), 65);
+    }
+
+    #[test]
+    fn fifo_is_not_opened_by_a_look() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("fifo");
+        rustix::fs::mknodat(CWD, &path, FileType::Fifo, Mode::RWXU, 0).unwrap();
+        let opening = std::thread::spawn(move || fs::File::options().write(true).open(path));
+        let directory = Directory::open(home.path()).unwrap();
+        let begun = std::time::Instant::now();
+        while begun.elapsed() < std::time::Duration::from_millis(200) {
+            let entry = directory.entry(OsStr::new("fifo"), false).unwrap();
+            assert!(matches!(entry, Entry::Other));
+            assert!(!opening.is_finished(), "whoever writes was let in");
+        }
+        drop(directory.entry(OsStr::new("fifo"), true).unwrap());
     }
 
     #[test]

@@ -27,7 +27,9 @@ use super::{
     slot::Live,
 };
 use crate::{
-    agent::{AgentClient, ArchiveReader, DiskUsage, Failures, FileEntry, FileKind, FileWatch},
+    agent::{
+        AgentClient, ArchiveReader, DiskUsage, Failures, FileEntry, FileKind, FileWatch, printable,
+    },
     error::{Error, ErrorKind, Result},
 };
 
@@ -40,8 +42,15 @@ const CHUNK_BYTES: usize = 64 * 1024;
 /// Most directories that a file may be deep in.
 const MAX_DEPTH: usize = 512;
 
-/// Most entries of one transfer, so that a lying agent cannot fill this machine's memory with names.
+/// Most entries of one transfer.
 const MAX_ENTRIES: u64 = 10_000_000;
+
+/// Most bytes of names and links that are kept until the end of one transfer, so that a lying agent
+/// cannot fill this machine's memory with them.
+const MAX_KEPT_BYTES: u64 = 256 << 20;
+
+/// What is counted of an entry that is kept, beside its names.
+const KEPT_ENTRY_BYTES: u64 = 128;
 
 /// How far a transfer is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -101,6 +110,8 @@ impl TransferReport {
 struct Counts {
     entries: AtomicU64,
     bytes: AtomicU64,
+    /// Bytes of what is kept until the end.
+    kept: AtomicU64,
 }
 
 impl Counts {
@@ -126,6 +137,19 @@ impl Counts {
         }
         Ok(())
     }
+
+    /// Counts an entry that is kept until the end, with so many bytes of names.
+    ///
+    /// # Errors
+    /// `LimitExceeded` for more than there may be.
+    fn keep(&self, bytes: usize) -> Result<()> {
+        let bytes = KEPT_ENTRY_BYTES + bytes as u64;
+        if self.kept.fetch_add(bytes, Ordering::Relaxed) + bytes > MAX_KEPT_BYTES {
+            let what = "the names of directories and links are more than 256 MiB";
+            return Err(Error::new(ErrorKind::LimitExceeded, what));
+        }
+        Ok(())
+    }
 }
 
 impl Files {
@@ -139,7 +163,8 @@ impl Files {
     ///
     /// # Errors
     /// - `NotFound`, `PermissionDenied`: of `from` or `to` themselves.
-    /// - `LimitExceeded` for a full disk, or more than ten million entries.
+    /// - `LimitExceeded` for a full disk, more than ten million entries, or more than 256 MiB of names
+    ///   of directories and links.
     /// - `InvalidInput` when what comes names places outside.
     ///
     /// What cannot be copied below a directory is in the report, and the rest is copied.
@@ -421,8 +446,9 @@ impl Files {
     /// Returns once no change is missed any more. No activity: a session that is only watched stops
     /// and expires.
     ///
-    /// A directory that is new is watched a moment after it is made: what is found in it then is
-    /// `Created`, and may be told twice.
+    /// A directory that is new, or was moved in, is watched a moment later: what is found in it then is
+    /// `Created`, and may be told twice. After [`Missed`](crate::FileChangeKind::Missed) everything is
+    /// watched that is there then.
     ///
     /// # Errors
     /// `NotFound`, `PermissionDenied`; `LimitExceeded` when there are more directories than the kernel
@@ -501,7 +527,7 @@ fn joined<T>(result: std::result::Result<Result<T>, tokio::task::JoinError>) -> 
     })
 }
 
-/// A failure of this machine's file system.
+/// A failure of this machine's file system. The path may come from a container.
 fn local_error(verb: &str, path: &Path, error: io::Error) -> Error {
     let kind = match error.kind() {
         io::ErrorKind::NotFound => ErrorKind::NotFound,
@@ -510,5 +536,11 @@ fn local_error(verb: &str, path: &Path, error: io::Error) -> Error {
         io::ErrorKind::IsADirectory | io::ErrorKind::NotADirectory => ErrorKind::InvalidInput,
         _ => ErrorKind::Unexpected,
     };
-    Error::new(kind, format!("failed to {verb} `{}`", path.display())).with_source(error)
+    let what = format!("failed to {verb} `{}`", shown(path));
+    Error::new(kind, what).with_source(error)
+}
+
+/// A path for people, who are not to see what a container makes of their terminal.
+fn shown(path: &Path) -> String {
+    printable(&path.to_string_lossy())
 }

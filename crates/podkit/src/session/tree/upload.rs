@@ -12,7 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use podkit_agent::archive::{ARCHIVE_END, Member, MemberKind, padding};
+use podkit_agent::archive::{ARCHIVE_END, MAX_PATH_BYTES, Member, MemberKind, padding};
 use tokio::{
     io::{AsyncRead, ReadBuf},
     sync::mpsc::Sender,
@@ -21,7 +21,7 @@ use tokio::{
 use super::{
     CHUNK_BYTES, Counts, MAX_DEPTH,
     local::{Directory, Entry},
-    local_error,
+    local_error, shown,
 };
 use crate::{
     agent::Failures,
@@ -57,7 +57,7 @@ pub(super) fn open(from: &Path) -> Result<Source> {
         Entry::File(file, mode) => Ok(Source::File { file, mode }),
         Entry::Link(_) | Entry::Other => Err(Error::unsupported(format!(
             "`{}` is neither a file nor a directory",
-            from.display()
+            shown(from)
         ))),
     }
 }
@@ -117,14 +117,15 @@ impl Packer<'_> {
                 }
             };
             match entry {
-                Entry::Directory(directory) if levels.len() < MAX_DEPTH => {
+                Entry::Directory(directory)
+                    if levels.len() < MAX_DEPTH && path.as_os_str().len() <= MAX_PATH_BYTES =>
+                {
                     self.enter(&from, directory, path, &mut levels)?;
                 }
                 Entry::Directory(..) => {
-                    let path = from.join(path);
                     let what = format!(
-                        "`{}` is more than {MAX_DEPTH} directories deep",
-                        path.display()
+                        "`{}` is more than {MAX_DEPTH} directories deep, or its path too long",
+                        shown(&from.join(path))
                     );
                     self.failures
                         .add(Error::new(ErrorKind::LimitExceeded, what));
@@ -138,8 +139,7 @@ impl Packer<'_> {
                     self.member(&member)?;
                 }
                 Entry::Other => {
-                    let path = from.join(path);
-                    let path = path.display();
+                    let path = shown(&from.join(path));
                     let what = format!("`{path}` is neither a file, a directory nor a link");
                     self.failures.add(Error::unsupported(what));
                 }

@@ -10,8 +10,8 @@ use podkit_agent::{
 use rustix::{
     fd::{AsFd, OwnedFd},
     fs::{
-        AtFlags, FileType, Mode, Stat, Timespec, Timestamps, UTIME_OMIT, fchmod, futimens, linkat,
-        mkdirat, openat, renameat, statat, symlinkat, unlinkat,
+        AtFlags, CWD, FileType, Mode, Stat, Timespec, Timestamps, UTIME_OMIT, fchmod, futimens,
+        linkat, mkdirat, openat, renameat, statat, symlinkat, unlinkat,
     },
     io::Errno,
 };
@@ -30,12 +30,16 @@ const MODE: u32 = 0o777;
 /// Bits of directories that the archive does not tell of.
 const PARENT_MODE: u32 = 0o755;
 
+/// Bytes of directories that are kept before those are finished that nothing comes for any more.
+const KEPT_BYTES: usize = 8 * 1024 * 1024;
+
 /// Makes below `path` what comes.
 pub(super) fn extract(
     path: &[u8],
     input: &mut Input<'_>,
     answers: &mut Answers<'_>,
 ) -> Result<(), Stop> {
+    let is_fresh = matches!(statat(CWD, path, AtFlags::empty()), Err(Errno::NOENT));
     make_directories(path)?;
     let mut extraction = Extraction {
         top: open_directory(path)?,
@@ -45,7 +49,9 @@ pub(super) fn extract(
         },
         answers,
         parent: None,
+        is_fresh,
         directories: Vec::new(),
+        kept_bytes: 0,
     };
     extraction.run()
 }
@@ -69,7 +75,11 @@ struct Extraction<'a, 'b, 'c> {
     answers: &'a mut Answers<'c>,
     /// The directory that was written to last, and its path.
     parent: Option<(Vec<u8>, OwnedFd)>,
+    /// Whether the top was missing, and gets the bits and the time that the archive has for it.
+    is_fresh: bool,
     directories: Vec<Directory>,
+    /// Bytes of `directories`.
+    kept_bytes: usize,
 }
 
 impl Archive<'_, '_> {
@@ -102,6 +112,19 @@ impl Archive<'_, '_> {
 
 impl Extraction<'_, '_, '_> {
     fn run(&mut self) -> Result<(), Stop> {
+        let mut made = self.members();
+        // Those deeper down first: a directory may be closed by its own bits.
+        while let Some(directory) = self.directories.pop() {
+            if let Err(errno) = self.finish(&directory)
+                && made.is_ok()
+            {
+                made = self.failed(&directory.path, errno);
+            }
+        }
+        made
+    }
+
+    fn members(&mut self) -> Result<(), Stop> {
         loop {
             match self.archive.step()? {
                 Step::Member(member) => {
@@ -110,18 +133,10 @@ impl Extraction<'_, '_, '_> {
                         self.failed(&member.path, errno)?;
                     }
                 }
-                Step::End => break,
+                Step::End => return self.archive.drain(),
                 Step::More | Step::Data | Step::MemberEnd => {}
             }
         }
-        self.archive.drain()?;
-        // Those deeper down first: a directory may be closed by its own bits.
-        while let Some(directory) = self.directories.pop() {
-            if let Err(errno) = self.finish(&directory) {
-                self.failed(&directory.path, errno)?;
-            }
-        }
-        Ok(())
     }
 
     /// Tells of what could not be made; what will not get better ends it all.
@@ -133,26 +148,41 @@ impl Extraction<'_, '_, '_> {
         self.answers.failure(Output::Stdout, failure)
     }
 
+    /// Tells of what could not be made, and passes over its bytes.
+    fn pass_over(&mut self, path: &[u8], errno: Errno) -> Result<Result<(), Errno>, Stop> {
+        self.failed(path, errno)?;
+        self.archive.skip()?;
+        Ok(Ok(()))
+    }
+
     fn member(&mut self, member: &Member) -> Result<Result<(), Errno>, Stop> {
         let path = &member.path;
         let names = parts(path).map_err(|why| invalid(path, why))?;
         let Some((name, above)) = names.split_last() else {
             self.archive.skip()?;
             return match member.kind {
-                MemberKind::Directory => Ok(Ok(())),
+                MemberKind::Directory => {
+                    if core::mem::take(&mut self.is_fresh) {
+                        self.keep(Vec::new(), member)?;
+                    }
+                    Ok(Ok(()))
+                }
                 _ => Err(invalid(path, "it has no name").into()),
             };
         };
         let place = match self.place(above, name) {
             Ok(place) => place,
-            Err(errno) => {
-                self.archive.skip()?;
-                return Ok(Err(errno));
-            }
+            Err(errno) => return self.pass_over(path, errno),
         };
         let made = match member.kind {
             MemberKind::File => return self.file(member, &place),
-            MemberKind::Directory => self.directory(member, &place),
+            MemberKind::Directory => match directory(&place) {
+                Ok(()) => {
+                    self.keep(names.join(&b'/'), member)?;
+                    Ok(())
+                }
+                refused => refused,
+            },
             MemberKind::Symlink => symlink(&member.target, &place),
             MemberKind::HardLink => {
                 let target = parts(&member.target).map_err(|why| invalid(path, why))?;
@@ -177,7 +207,7 @@ impl Extraction<'_, '_, '_> {
         let directory = match &self.parent {
             Some((known, directory)) if *known == path => directory.try_clone(),
             _ => {
-                let directory = self.open(above)?;
+                let directory = self.open(above, true)?;
                 let kept = directory.try_clone();
                 self.parent = kept.ok().map(|kept| (path, kept));
                 Ok(directory)
@@ -189,12 +219,17 @@ impl Extraction<'_, '_, '_> {
         })
     }
 
-    fn open(&self, names: &[&[u8]]) -> Result<OwnedFd, Errno> {
+    /// Opens a directory below the top; `make` makes what is missing of it.
+    fn open(&self, names: &[&[u8]], make: bool) -> Result<OwnedFd, Errno> {
         let mut at = openat(&self.top, c".", DIRECTORY, Mode::empty())?;
         for name in names {
             at = match openat(&at, *name, DIRECTORY, Mode::empty()) {
-                Err(Errno::NOENT) => {
-                    mkdirat(&at, *name, Mode::from_raw_mode(PARENT_MODE))?;
+                Err(Errno::NOENT) if make => {
+                    match mkdirat(&at, *name, Mode::from_raw_mode(PARENT_MODE)) {
+                        // Somebody else has made it meanwhile.
+                        Ok(()) | Err(Errno::EXIST) => {}
+                        Err(errno) => return Err(errno),
+                    }
                     openat(&at, *name, DIRECTORY, Mode::empty())?
                 }
                 opened => opened?,
@@ -203,29 +238,43 @@ impl Extraction<'_, '_, '_> {
         Ok(at)
     }
 
-    fn directory(&mut self, member: &Member, place: &Place) -> Result<(), Errno> {
-        // The call goes on below it, whatever its own bits will be.
-        let passing = Mode::from_raw_mode(0o700);
-        match mkdirat(&place.directory, &place.name, passing) {
-            Ok(()) => {}
-            Err(Errno::EXIST) => {
-                let fd = openat(&place.directory, &place.name, DIRECTORY, Mode::empty())?;
-                drop(fd);
-            }
-            Err(errno) => return Err(errno),
+    /// Keeps what a directory gets when all is in it.
+    fn keep(&mut self, path: Vec<u8>, member: &Member) -> Result<(), Stop> {
+        if self.kept_bytes > KEPT_BYTES {
+            self.settle(&path)?;
         }
+        self.kept_bytes += size_of::<Directory>() + path.len();
         self.directories.push(Directory {
-            path: member.path.clone(),
+            path,
             mode: member.mode & MODE,
             modified_s: member.modified_s,
         });
         Ok(())
     }
 
+    /// Finishes the directories that are not above this path: most likely all is in them.
+    fn settle(&mut self, path: &[u8]) -> Result<(), Stop> {
+        let mut above: Vec<Directory> = Vec::new();
+        while let Some(directory) = self.directories.pop() {
+            if is_above(&directory.path, path) {
+                // What was said last of one counts.
+                if above.iter().all(|other| other.path != directory.path) {
+                    above.push(directory);
+                }
+            } else if let Err(errno) = self.finish(&directory) {
+                self.failed(&directory.path, errno)?;
+            }
+        }
+        above.reverse();
+        self.kept_bytes = 0;
+        self.directories = above;
+        Ok(())
+    }
+
     /// Gives a directory its bits and its time.
     fn finish(&mut self, directory: &Directory) -> Result<(), Errno> {
         let names = parts(&directory.path).map_err(|_| Errno::INVAL)?;
-        let fd = self.open(&names)?;
+        let fd = self.open(&names, false)?;
         fchmod(&fd, Mode::from_raw_mode(directory.mode))?;
         futimens(&fd, &times(directory.modified_s))
     }
@@ -234,18 +283,14 @@ impl Extraction<'_, '_, '_> {
         let begun = present(place).and_then(|old| Ok((old, Fresh::make(place)?)));
         let (old, mut fresh) = match begun {
             Ok(begun) => begun,
-            Err(errno) => {
-                self.archive.skip()?;
-                return Ok(Err(errno));
-            }
+            Err(errno) => return self.pass_over(&member.path, errno),
         };
         loop {
             match self.archive.step()? {
                 Step::Data => {
                     let data = self.archive.unpacker.data();
                     if let Err(errno) = write_all(fresh.file.as_fd(), data) {
-                        self.archive.skip()?;
-                        return Ok(Err(errno));
+                        return self.pass_over(&member.path, errno);
                     }
                 }
                 Step::MemberEnd => break,
@@ -264,11 +309,31 @@ impl Extraction<'_, '_, '_> {
 
     fn hard_link(&mut self, target: &[&[u8]], place: &Place) -> Result<(), Errno> {
         let (name, above) = target.split_last().ok_or(Errno::INVAL)?;
-        let from = self.open(above)?;
+        let from = self.open(above, false)?;
         under_passing_name(place, |passing| {
             linkat(&from, *name, &place.directory, passing, AtFlags::empty())
         })
     }
+}
+
+/// Makes a directory, or finds one.
+fn directory(place: &Place) -> Result<(), Errno> {
+    // The call goes on below it, whatever its own bits will be.
+    let passing = Mode::from_raw_mode(0o700);
+    match mkdirat(&place.directory, &place.name, passing) {
+        Err(Errno::EXIST) => {
+            openat(&place.directory, &place.name, DIRECTORY, Mode::empty()).map(drop)
+        }
+        made => made,
+    }
+}
+
+/// Whether a directory is on the way to a path, or at its end.
+fn is_above(directory: &[u8], path: &[u8]) -> bool {
+    directory.is_empty()
+        || path
+            .strip_prefix(directory)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
 }
 
 fn symlink(target: &[u8], place: &Place) -> Result<(), Errno> {

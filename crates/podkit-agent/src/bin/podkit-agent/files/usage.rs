@@ -45,9 +45,12 @@ impl Count {
         let number = |value| u64::try_from(value).unwrap_or(0);
         let names = stat.st_nlink.max(1);
         let usage = &mut self.0;
+        let disk = number(stat.st_blocks).saturating_mul(COUNTED_BYTES) / names;
         usage.files += 1;
-        usage.disk_bytes += number(stat.st_blocks).saturating_mul(COUNTED_BYTES) / names;
-        usage.size_bytes += number(stat.st_size) / names;
+        usage.disk_bytes = usage.disk_bytes.saturating_add(disk);
+        // A few files of nothing but a hole are more than a number holds.
+        let size = number(stat.st_size) / names;
+        usage.size_bytes = usage.size_bytes.saturating_add(size);
     }
 }
 

@@ -3,6 +3,7 @@
 use alloc::{borrow::ToOwned, ffi::CString, vec::Vec};
 use core::ffi::CStr;
 
+use podkit_agent::archive::MAX_PATH_BYTES;
 use rustix::{
     fd::{AsFd, BorrowedFd, OwnedFd},
     fs::{AtFlags, FileType, Mode, OFlags, RawDir, Stat, fstat, fstatfs, openat, statat},
@@ -91,7 +92,7 @@ fn enter(
     if foreign && is_virtual(&fd) {
         return Ok(());
     }
-    if levels.len() >= MAX_DEPTH {
+    if levels.len() >= MAX_DEPTH || path.len() > MAX_PATH_BYTES {
         return visitor.failed(path, Errno::NAMETOOLONG);
     }
     let length = path.len();
