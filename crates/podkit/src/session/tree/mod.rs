@@ -158,8 +158,8 @@ impl Files {
     /// links are kept.
     ///
     /// Nothing that the container says is believed: no name leads out of `to`, no link on this
-    /// machine is followed below it, links that lead out of it are not made, and neither are devices
-    /// or set-id bits.
+    /// machine is followed below it, links that may lead out of it are not made (those that are absolute,
+    /// or have `..` behind a name), and neither are devices or set-id bits. Blocks of zeros take no room.
     ///
     /// # Errors
     /// - `NotFound`, `PermissionDenied`: of `from` or `to` themselves.
@@ -194,6 +194,9 @@ impl Files {
     /// As [`download`](Self::download), telling how far it is.
     ///
     /// # Errors
+    /// As [`download`](Self::download).
+    ///
+    /// # Cancel safety
     /// As [`download`](Self::download).
     pub async fn download_with(
         &self,
@@ -393,6 +396,9 @@ impl Files {
     /// # Errors
     /// `NotFound`, `PermissionDenied`. What cannot be read below is left out, and is an error at the
     /// end of the stream.
+    ///
+    /// # Cancel safety
+    /// Nothing is left when the future is dropped.
     pub async fn archive(&self, path: &str) -> Result<ArchiveReader> {
         let reader = self.begin_archive(path).await;
         let reader = reader.map_err(|error| self.named(error, "archive files"))?;
@@ -452,7 +458,11 @@ impl Files {
     ///
     /// # Errors
     /// `NotFound`, `PermissionDenied`; `LimitExceeded` when there are more directories than the kernel
-    /// watches (`fs.inotify.max_user_watches`).
+    /// watches (`fs.inotify.max_user_watches`), or more watches of one user, in all containers together
+    /// where they share their ids (`fs.inotify.max_user_instances`, often 128).
+    ///
+    /// # Cancel safety
+    /// Nothing is left when the future is dropped.
     ///
     /// # Examples
     /// ```no_run
@@ -480,7 +490,10 @@ impl Files {
     /// What a file, or a directory with all below it, takes. Links are not followed.
     ///
     /// # Errors
-    /// `NotFound`, `PermissionDenied`.
+    /// `NotFound`, `PermissionDenied`. Directories that cannot be read are counted.
+    ///
+    /// # Cancel safety
+    /// Nothing is left when the future is dropped.
     pub async fn disk_usage(&self, path: &str) -> Result<DiskUsage> {
         let (path, user) = (&Live::path(path)?, &self.user);
         let usage = |client: AgentClient| async move { client.usage(path, user).await };

@@ -51,10 +51,16 @@ pub(super) fn watch(
     to_parent: BorrowedFd<'_>,
     answers: &mut Answers<'_>,
 ) -> Result<(), Stop> {
-    let failed = |errno| refused(path, errno);
     let flags = CreateFlags::CLOEXEC | CreateFlags::NONBLOCK;
     let mut watching = Watching {
-        inotify: inotify::init(flags).map_err(failed)?,
+        inotify: inotify::init(flags).map_err(|errno| match errno {
+            Errno::MFILE => {
+                let why = "more watches are open than the kernel allows one user \
+                           (fs.inotify.max_user_instances)";
+                failure(path, FailureKind::LimitExceeded, 0, why)
+            }
+            errno => refused(path, errno),
+        })?,
         watched: Vec::new(),
         top: path,
         recursive,

@@ -4,7 +4,11 @@
 //! engine says of a container. The host name is where to look only: anybody may have any. So is the
 //! file that is mounted at `/etc/hostname`: containers that share a network share it.
 
-use std::path::{Path, PathBuf};
+use std::{
+    ffi::OsString,
+    os::unix::ffi::OsStringExt as _,
+    path::{Path, PathBuf},
+};
 
 use async_trait::async_trait;
 use bollard::{models::ContainerInspectResponse, query_parameters::ListContainersOptionsBuilder};
@@ -125,9 +129,22 @@ fn cgroup_id(path: &str) -> Option<String> {
     })
 }
 
-/// A path as the kernel writes it in a table of mounts.
-fn unescaped(text: &str) -> String {
-    text.replace("\\040", " ").replace("\\134", "\\")
+/// A path as the kernel writes it in a table of mounts: some of its bytes in octal digits.
+fn unescaped(text: &str) -> OsString {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&first, after)) = rest.split_first() {
+        let digits = after.get(..3).filter(|_| first == b'\\');
+        let byte = digits
+            .and_then(|digits| std::str::from_utf8(digits).ok())
+            .and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        bytes.push(byte.unwrap_or(first));
+        rest = match byte {
+            Some(_) => after.get(3..).unwrap_or_default(),
+            None => after,
+        };
+    }
+    OsString::from_vec(bytes)
 }
 
 /// A running container, in podkit's words.

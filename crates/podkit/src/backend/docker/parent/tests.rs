@@ -52,6 +52,22 @@ fn traces_of_cgroups_are_those_of_the_innermost_container() {
 }
 
 #[test]
+fn path_of_the_root_is_read_as_the_kernel_writes_it() {
+    for (written, path) in [
+        (
+            "/a\\075b\\054c\\011d\\012e\\134f/diff",
+            "/a=b,c\td\ne\\f/diff",
+        ),
+        ("/a\\13404/diff", "/a\\04/diff"),
+        ("/a\\99/diff\\", "/a\\99/diff\\"),
+        ("/caf\\303\\251", "/café"),
+    ] {
+        let traces = Traces::parse(&mounts(A, written), "", "");
+        assert_eq!(traces.upper.as_deref(), Some(Path::new(path)), "{written}");
+    }
+}
+
+#[test]
 fn traces_of_mounts_are_the_root_and_the_file_of_the_host_name() {
     let traces = Traces::parse(&mounts(A, "/o/x\\040y/diff"), "0::/", "box\n");
     assert_eq!(traces.hostname_file.as_deref(), Some(A));
