@@ -181,6 +181,10 @@ class NativeBackend(BackendInterface):
             known.made = native.opened in ("created", "recovered")
             return native
 
+    def _reopen(self, known: _Workload) -> Steps[Session]:
+        known.native = None
+        return (yield from self._open(known))
+
     def start_workload(
         self, workload_id: str, verification_config: StartupVerificationConfig | None = None
     ) -> None:
@@ -233,7 +237,12 @@ class NativeBackend(BackendInterface):
         argv = _check.shell_argv(command, "command") if text else _check.argv(command)
         request = _native.Request(argv, **options)
         session = yield from self._open(known)
-        output = yield session.exec(request)
+        try:
+            output = yield session.exec(request)
+        except ContainerGoneError:
+            # It was closed before the command began, by other code of this process.
+            session = yield from self._reopen(known)
+            output = yield session.exec(request)
         if text and output.exit_code in (126, 127) and not set(command) & _SYNTAX:
             # An image may have no shell. A text that needs none is split, and only then.
             files = session.files()
@@ -259,8 +268,12 @@ class NativeBackend(BackendInterface):
     def write_file(self, workload_id: str, path: str, content: str | bytes) -> None:
         """Replaces a file in a container, as its user; any path, any bytes."""
         known = self._known(workload_id)
+        data = _check.content(content, "content")
         session = wait(self._open(known))
-        session.files().write(path, _check.content(content, "content")).wait()
+        try:
+            session.files().write(path, data).wait()
+        except ContainerGoneError:
+            wait(self._reopen(known)).files().write(path, data).wait()
 
     def native_session(self, workload_id: str) -> Steps[Session]:
         """The core's session of a container."""
