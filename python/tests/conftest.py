@@ -15,6 +15,22 @@ ENGINES = os.environ.get("PODKIT_TEST_BACKENDS", "embedded,docker").split(",")
 ENGINES = [name for name in ENGINES if name in IMAGES]
 
 
+#: A server that needs no more than the smallest Python: its arguments are a port and an answer.
+SERVER = """
+import socket, sys
+server = socket.socket()
+server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+server.bind(("", int(sys.argv[1])))
+server.listen(8)
+while True:
+    client, _ = server.accept()
+    client.recv(65536)
+    body = sys.argv[2].encode()
+    client.sendall(b"HTTP/1.0 200 OK\\r\\nContent-Length: %d\\r\\n\\r\\n" % len(body) + body)
+    client.close()
+"""
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "engine" in metafunc.fixturenames:
         only = [mark.args[0] for mark in metafunc.definition.iter_markers("engine")]

@@ -11,7 +11,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from conftest import python
+from conftest import SERVER, python
 
 from podkit import (
     AsyncSandbox,
@@ -159,8 +159,7 @@ def test_process_outlives_its_handle_and_keeps_its_log(user: str) -> None:
 
 def test_ports_are_published_waited_for_and_forwarded(user: str) -> None:
     sandbox = Sandbox(user, "s", ports={8000: 0})
-    sandbox.files.write("index.html", "hello")
-    sandbox.spawn(["python3", "-m", "http.server", "8000"])
+    sandbox.spawn(["python3", "-c", SERVER, "8000", "hello"])
     sandbox.wait_for_port(8000)
     with urllib.request.urlopen(sandbox.url(8000), timeout=10) as answer:
         assert answer.read() == b"hello"
