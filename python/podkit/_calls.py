@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ._native import Call
 
 T = TypeVar("T")
-Steps = Generator["Call", Any, T]
+Steps = Generator["Call[Any]", Any, T]
 
 
 def wait(steps: Steps[T]) -> T:
@@ -28,7 +28,8 @@ def wait(steps: Steps[T]) -> T:
             else:
                 call = steps.send(value)
     except StopIteration as end:
-        return end.value
+        result: T = end.value
+        return result
 
 
 async def finish(steps: Steps[T]) -> T:
@@ -43,10 +44,11 @@ async def finish(steps: Steps[T]) -> T:
             else:
                 call = steps.send(value)
     except StopIteration as end:
-        return end.value
+        result: T = end.value
+        return result
 
 
-async def _told(call: Call) -> Any:
+async def _told(call: Call[Any]) -> Any:
     import asyncio
 
     loop = asyncio.get_running_loop()
@@ -74,6 +76,6 @@ async def _told(call: Call) -> Any:
             begun.cancel()
 
 
-def only(call: Call) -> Steps[Any]:
+def only(call: Call[Any]) -> Steps[Any]:
     """An operation of one step."""
     return (yield call)

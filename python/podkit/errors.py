@@ -65,7 +65,7 @@ class PodkitError(RuntimeError):
     def __str__(self) -> str:
         return f"{self.text}\nhint: {self.hint}" if self.hint else self.text
 
-    def __reduce__(self) -> object:
+    def __reduce__(self) -> tuple[object, ...]:
         return (_restore, (type(self), self.text, dict(self.__dict__)))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import os
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -1426,7 +1427,7 @@ class AsyncSandbox(_Opened):
         """The process of an id, or the newest of a name."""
         return AsyncProcess((await finish(self._session())).process(_check.text(name, "name")))
 
-    async def processes(self) -> list[ProcessInfo]:
+    async def processes(self) -> builtins.list[ProcessInfo]:
         """The background processes, those that have ended lately among them."""
         return await finish(self._processes())
 
@@ -1447,7 +1448,7 @@ class AsyncSandbox(_Opened):
         """Where a published port of the container is found."""
         return await finish(self._of_session("url", _check.port(port)))
 
-    async def ports(self) -> list[Port]:
+    async def ports(self) -> builtins.list[Port]:
         """The published ports."""
         return await finish(self._ports())
 

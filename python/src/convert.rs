@@ -180,7 +180,10 @@ pub(crate) fn process<'py>(py: Python<'py>, info: &ProcessInfo) -> PyResult<Boun
 pub(crate) fn stats<'py>(py: Python<'py>, stats: &ContainerStats) -> PyResult<Bound<'py, PyDict>> {
     let facts = PyDict::new(py);
     facts.set_item("at", epoch(stats.at))?;
-    facts.set_item("cpu_time", stats.cpu_time.map(|time: Duration| time.as_secs_f64()))?;
+    facts.set_item(
+        "cpu_time",
+        stats.cpu_time.map(|time: Duration| time.as_secs_f64()),
+    )?;
     facts.set_item("memory_bytes", stats.memory_bytes)?;
     facts.set_item("memory_limit_bytes", stats.memory_limit_bytes)?;
     facts.set_item("pids", stats.pids)?;

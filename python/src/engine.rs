@@ -289,9 +289,9 @@ impl Podkit {
         change.memory = memory.map(Into::into);
         change.swap = swap.map(Into::into);
         change.pids_max = pids_max;
-        Ok(Call::done(async move {
-            podkit.set_limits(&key, change).await
-        }))
+        Ok(Call::done(
+            async move { podkit.set_limits(&key, change).await },
+        ))
     }
 
     fn stats(&self, py: Python<'_>, user: String, session: String) -> PyResult<Call> {
@@ -323,7 +323,10 @@ impl Podkit {
         Ok(Call::new(work, |py, report| {
             let failed = report.failed.iter().map(|error| exception(py, error));
             let failed = failed.collect::<PyResult<Vec<_>>>()?;
-            Ok((report.existed, failed).into_pyobject(py)?.into_any().unbind())
+            Ok((report.existed, failed)
+                .into_pyobject(py)?
+                .into_any()
+                .unbind())
         }))
     }
 
@@ -396,9 +399,9 @@ impl Podkit {
         Ok(Call::done(async move {
             // A wait without an end would hang whoever ends.
             let ended = tokio::time::timeout(Duration::from_secs(30), podkit.shutdown());
-            ended.await.map_err(|_| {
-                Error::new(podkit::ErrorKind::TimedOut, "what has begun does not end")
-            })
+            ended
+                .await
+                .map_err(|_| Error::new(podkit::ErrorKind::TimedOut, "what has begun does not end"))
         }))
     }
 }

@@ -56,11 +56,10 @@ impl Files {
             let read = reader.read_to_end(&mut bytes).await;
             read.map_err(|error| match error.downcast::<podkit::Error>() {
                 Ok(error) => error,
-                Err(error) => podkit::Error::new(
-                    podkit::ErrorKind::Unexpected,
-                    "the bytes stopped coming",
-                )
-                .with_source(error),
+                Err(error) => {
+                    podkit::Error::new(podkit::ErrorKind::Unexpected, "the bytes stopped coming")
+                        .with_source(error)
+                }
             })?;
             Ok(bytes)
         };

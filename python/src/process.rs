@@ -88,9 +88,10 @@ impl Process {
     #[pyo3(signature = (*, tail = None, only = None))]
     fn follow(&self, py: Python<'_>, tail: Option<u64>, only: Option<&str>) -> PyResult<Call> {
         let logs = query(&self.get(py)?, tail, only).follow();
-        Ok(Call::new(async move { logs.stream().await }, |py, events| {
-            Ok(Py::new(py, Logs::new(events))?.into_any())
-        }))
+        Ok(Call::new(
+            async move { logs.stream().await },
+            |py, events| Ok(Py::new(py, Logs::new(events))?.into_any()),
+        ))
     }
 }
 

@@ -19,7 +19,8 @@ impl Request {
         detached = false, terminal = None))]
     #[expect(
         clippy::too_many_arguments,
-        reason = "they are named in Python, where this is one call"
+        clippy::needless_pass_by_value,
+        reason = "they are named in Python, where this is one call, and made for it"
     )]
     fn new(
         py: Python<'_>,

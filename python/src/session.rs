@@ -64,9 +64,10 @@ impl Session {
     /// Begins a command and gives what it tells while it runs.
     fn stream(&self, py: Python<'_>, request: &Request) -> PyResult<Call> {
         let exec = self.get(py)?.execute(request.0.clone());
-        Ok(Call::new(async move { exec.stream().await }, |py, handle| {
-            Ok(Py::new(py, Running::new(py, handle)?)?.into_any())
-        }))
+        Ok(Call::new(
+            async move { exec.stream().await },
+            |py, handle| Ok(Py::new(py, Running::new(py, handle)?)?.into_any()),
+        ))
     }
 
     #[pyo3(signature = (user = None))]
@@ -83,7 +84,8 @@ impl Session {
         log_directory = None, log_limit = None))]
     #[expect(
         clippy::too_many_arguments,
-        reason = "they are named in Python, where this is one call"
+        clippy::needless_pass_by_value,
+        reason = "they are named in Python, where this is one call, and made for it"
     )]
     fn spawn(
         &self,
@@ -100,13 +102,15 @@ impl Session {
         spawn.keep_alive = keep_alive;
         spawn.log_directory = log_directory;
         spawn.log_limit_bytes = log_limit;
-        spawn.restart = match restart.as_ref().map(|(policy, most)| (policy.as_str(), *most)) {
+        spawn.restart = match restart
+            .as_ref()
+            .map(|(policy, most)| (policy.as_str(), *most))
+        {
             None | Some(("never", _)) => RestartPolicy::Never,
             Some(("always", _)) => RestartPolicy::Always,
             Some(("on_failure", max_restarts)) => RestartPolicy::OnFailure { max_restarts },
             Some((other, _)) => {
-                let text =
-                    format!("restart is `never`, `on_failure` or `always`, not `{other}`");
+                let text = format!("restart is `never`, `on_failure` or `always`, not `{other}`");
                 return Err(raised(py, &podkit::Error::invalid_input(text)));
             }
         };
@@ -204,7 +208,10 @@ impl Session {
         Ok(Call::new(work, |py, report| {
             let failed = report.failed.iter().map(|error| exception(py, error));
             let failed = failed.collect::<PyResult<Vec<_>>>()?;
-            Ok((report.existed, failed).into_pyobject(py)?.into_any().unbind())
+            Ok((report.existed, failed)
+                .into_pyobject(py)?
+                .into_any()
+                .unbind())
         }))
     }
 

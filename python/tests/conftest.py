@@ -67,7 +67,8 @@ def user(engine: str) -> Iterator[str]:
 
 @pytest.fixture
 def workspace(tmp_path: Path) -> Path:
-    """A directory that engines may mount: one that is not only ours to enter."""
+    """A directory that engines may mount: one that is not only ours to enter and to read."""
+    tmp_path.chmod(0o755)
     for directory in (tmp_path, *tmp_path.parents):
         if directory.owner() == "root" and os.getuid() == 0 and directory != Path("/"):
             directory.chmod(directory.stat().st_mode | 0o011)

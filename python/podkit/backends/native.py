@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -194,7 +195,16 @@ class NativeBackend(BackendInterface):
             status = self.get_workload_status(workload_id)
             if status is not ContainerStatus.RUNNING:
                 known.native = None
-        wait(self._open(known, verification_config))
+        begun = time.time()
+        try:
+            wait(self._open(known, verification_config))
+        except PodkitError:
+            # One that was made for this and does not stay up may be removed by whoever gives up.
+            try:
+                known.made = self._inspect(workload_id)["created_at"] >= begun
+            except PodkitError:
+                pass
+            raise
 
     def stop_workload(self, workload_id: str, timeout: int = 10) -> None:
         grace = _check.seconds(timeout, "timeout", zero=True)

@@ -256,6 +256,7 @@ class ProcessManager:
         try:
             session = wait(self._session())
             native = session.process(process.id)
+            facts: dict[str, Any] | None
             if force:
                 facts = native.stop(grace).wait()
             else:
