@@ -49,9 +49,9 @@ cargo test -q --doc -p podkit -p podkit-agent -p podkit-runtime
 
 say "the Python package: a wheel in a fresh environment"
 if [ "$(id -u)" = 0 ]; then
-    ./scripts/test-python.sh
+    PROFILE=dev ./scripts/test-python.sh
 else
-    PODKIT_TEST_BACKENDS=embedded ./scripts/test-python.sh
+    PROFILE=dev PODKIT_TEST_BACKENDS=embedded ./scripts/test-python.sh
 fi
 
 if [ "$(id -u)" = 0 ]; then
