@@ -866,6 +866,30 @@ class AsyncProcess(_ProcessCalls):
         return await finish(only(self._native.wait_for_log(_check.text(text, "text"), limit)))
 
 
+#: Throw-away sandboxes that are open: engine, prefix and ids, by the process that made them.
+_throw_away: set[tuple[int, str, str, str, str]] = set()
+
+
+def _remember(backend: str, prefix: str, user: str, session: str) -> None:
+    if not _throw_away:
+        import atexit
+
+        atexit.register(_remove_thrown_away)
+    _throw_away.add((os.getpid(), backend, prefix, user, session))
+
+
+def _remove_thrown_away() -> None:
+    """Removes what nobody closed, as far as it can be in the end; the rest stops by itself."""
+    for pid, backend, prefix, user, session in list(_throw_away):
+        if pid != os.getpid():
+            continue
+        try:
+            wait(_remove(user, session, backend, prefix))
+        except PodkitError:
+            pass
+    _throw_away.clear()
+
+
 class _Opened(_Shared):
     """Whose session it is, and how it is opened."""
 
@@ -934,11 +958,15 @@ class _Opened(_Shared):
                 create=self._create,
                 ready=self._ready,
             )
+            if self._random and not self._keep:
+                _remember(self._backend, self._prefix, *self._ids())
         return self._native_session
 
     def _close(self) -> Steps[bool]:
         podkit = yield from self._podkit()
-        return _closed((yield podkit.close(*self._ids())))
+        existed = _closed((yield podkit.close(*self._ids())))
+        _throw_away.discard((os.getpid(), self._backend, self._prefix, *self._ids()))
+        return existed
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.user_id}/{self.session_id} on {self._backend}>"
@@ -948,7 +976,8 @@ class Sandbox(_Opened, SandboxMethods):
     """One user's container, blocking.
 
     With ``user`` and ``session`` it is made on first use and found again ever after, by any process;
-    leaving the ``with`` block lets it be. Without ids it is a throw-away one: leaving the block removes it.
+    leaving the ``with`` block lets it be. Without ids it is a throw-away one: leaving the block removes it,
+    and so does the end of the program.
 
     >>> with Sandbox() as sandbox:
     ...     sandbox.files.write("hello.txt", "hi")

@@ -492,6 +492,30 @@ def test_container_that_does_not_stay_up_fails_to_start(user: str, engine: str, 
     assert Sandbox.list(user=user, prefix="pytest") == []
 
 
+def test_health_leaves_what_rests_and_has_what_is_lost_made_anew(
+    user: str, engine: str, image: str, workspace: Path, told: Told
+) -> None:
+    containers = Containers(backend_of(engine), "pytest", workspace)
+    monitor = ContainerHealthMonitor(containers, check_interval=1000)
+    sessions = BaseSessionManager(containers, image, event_handler=told)
+    monitor.register_handler(sessions._handle_health)
+    session = sessions.create_session(user, "s")
+    Sandbox.connect(user, "s", prefix="pytest").stop(0)
+    monitor._check_all()
+    assert containers.get_container_status(str(session.container_id)) is ContainerStatus.EXITED
+    assert told.names == ["on_session_created"]
+    Sandbox.remove(user, "s", prefix="pytest")
+    monitor._check_all()
+    assert session.status is ContainerStatus.ERROR and session.container_id is None
+    assert sessions.execute_command(user, "s", "echo back").stdout == "back\n"
+    assert told.names[1:] == [
+        "on_container_health_check_failed",
+        "on_container_recovery_failed",
+        "on_container_recovered",
+    ]
+    sessions.close_session(user, "s")
+
+
 def test_entrypoints_and_lifetimes_mean_what_they_did(user: str, engine: str, image: str) -> None:
     from podkit import get_docker_session
 

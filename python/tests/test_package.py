@@ -193,4 +193,4 @@ def test_program_that_ends_in_the_middle_of_everything_does_not_hang(engine: str
     ended = python(code)
     assert ended.returncode == 0, ended.stderr
     user, session = ended.stdout.split()
-    assert podkit.Sandbox.remove(user, session)
+    assert not podkit.Sandbox.remove(user, session)

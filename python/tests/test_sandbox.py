@@ -32,6 +32,12 @@ def test_throw_away_sandbox_is_gone_after_its_block(engine: str) -> None:
     assert ids not in [(info.user_id, info.session_id) for info in Sandbox.list()]
 
 
+def test_throw_away_sandbox_is_gone_after_its_program(engine: str) -> None:
+    ended = python("from podkit import Sandbox; s = Sandbox(); print(s.user_id, s.session_id)")
+    user, session = ended.stdout.split()
+    assert session not in [info.session_id for info in Sandbox.list(user=user)]
+
+
 def test_named_sandbox_stays_and_is_found_again(user: str) -> None:
     with Sandbox(user, "s") as sandbox:
         sandbox.files.write("a", "kept")
