@@ -5,7 +5,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-packages=(gcc libc6-dev git python3 uidmap util-linux procps ca-certificates gawk)
+packages=(gcc libc6-dev git python3 python3-venv binutils uidmap util-linux procps ca-certificates gawk)
 if [ "$(id -u)" = 0 ]; then
     # The engines of the tests, and what their images are made with.
     packages+=(docker.io podman netavark aardvark-dns runc iptables docker-registry apache2-utils

@@ -47,6 +47,13 @@ say "tests"
 cargo nextest run --profile ci --workspace --features podkit/conformance
 cargo test -q --doc -p podkit -p podkit-agent -p podkit-runtime
 
+say "the Python package: a wheel in a fresh environment"
+if [ "$(id -u)" = 0 ]; then
+    PROFILE=dev ./scripts/test-python.sh
+else
+    PROFILE=dev PODKIT_TEST_BACKENDS=embedded ./scripts/test-python.sh
+fi
+
 if [ "$(id -u)" = 0 ]; then
     say "the first command of the README: as root, and as an ordinary user with and without sub-ids"
     ./scripts/first-run.sh

@@ -24,7 +24,7 @@ fn root() -> PathBuf {
 
 fn sources() -> Vec<Source> {
     let (root, mut found) = (root(), Vec::new());
-    let mut open = vec![root.join("crates")];
+    let mut open = vec![root.join("crates"), root.join("python/src")];
     while let Some(directory) = open.pop() {
         for entry in fs::read_dir(directory).unwrap() {
             let path = entry.unwrap().path();
@@ -261,4 +261,34 @@ fn compat_names_tests_that_exist() {
         assert!(missing.is_empty(), "{number}: {missing:?}");
     }
     assert_eq!(numbers, (1..=53).collect::<Vec<_>>());
+}
+
+/// Each name of the Python library that came before is in a table, with tests that are there.
+#[test]
+fn compat_names_python_tests_that_exist() {
+    let text = fs::read_to_string(root().join("docs/compat.md")).unwrap();
+    let names = text.split("\n## Names in Python").nth(1).unwrap();
+    let mut tests = String::new();
+    for entry in fs::read_dir(root().join("python/tests")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "py") {
+            tests.push_str(&fs::read_to_string(path).unwrap());
+        }
+    }
+    let mut rows = 0;
+    for line in names.lines().filter(|line| line.starts_with("| `")) {
+        rows += 1;
+        let cells = line.trim_matches('|').rsplit('|').next();
+        let found: Vec<&str> = cells
+            .unwrap_or_default()
+            .split('`')
+            .skip(1)
+            .step_by(2)
+            .collect();
+        assert!(!found.is_empty(), "no test is named: {line}");
+        for name in found {
+            assert!(tests.contains(&format!("def {name}(")), "{name}: {line}");
+        }
+    }
+    assert!(rows > 40, "{rows} rows");
 }

@@ -1,0 +1,1 @@
+"""Engines, as the managers of podkit 0.7 see them."""

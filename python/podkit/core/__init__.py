@@ -1,0 +1,1 @@
+"""Models, managers and events."""

@@ -1,0 +1,99 @@
+"""What tests need: an engine each, sessions of their own, and nothing left behind."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+IMAGES = {"embedded": "host", "docker": "podkit-test/debian:1", "podman": "localhost/podkit-test/debian:1"}
+ENGINES = os.environ.get("PODKIT_TEST_BACKENDS", "embedded,docker").split(",")
+ENGINES = [name for name in ENGINES if name in IMAGES]
+
+
+#: A server that needs no more than the smallest Python: its arguments are a port and an answer.
+SERVER = """
+import socket, sys
+server = socket.socket()
+server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+server.bind(("", int(sys.argv[1])))
+server.listen(8)
+while True:
+    client, _ = server.accept()
+    client.recv(65536)
+    body = sys.argv[2].encode()
+    client.sendall(b"HTTP/1.0 200 OK\\r\\nContent-Length: %d\\r\\n\\r\\n" % len(body) + body)
+    client.close()
+"""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "engine" in metafunc.fixturenames:
+        only = [mark.args[0] for mark in metafunc.definition.iter_markers("engine")]
+        names = [name for name in ENGINES if not only or name in only]
+        metafunc.parametrize("engine", names, indirect=True)
+
+
+@pytest.fixture
+def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Name of the engine that podkit uses in this test."""
+    name: str = request.param
+    monkeypatch.setenv("PODKIT_BACKEND", name)
+    monkeypatch.setenv("PODKIT_IMAGE", IMAGES[name])
+    return name
+
+
+@pytest.fixture
+def image(engine: str) -> str:
+    """Name of an image that the engine has."""
+    return IMAGES[engine]
+
+
+@pytest.fixture
+def user(engine: str) -> Iterator[str]:
+    """A user whose sessions are removed afterwards, whatever their prefix."""
+    from podkit import Sandbox
+
+    name = f"t{uuid.uuid4().hex[:12]}"
+    yield name
+    for prefix in ("podkit", "pytest"):
+        for info in Sandbox.list(user=name, prefix=prefix):
+            Sandbox.remove(info.user_id, info.session_id, prefix=prefix)
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Path:
+    """A directory that engines may mount: one that is not only ours to enter and to read."""
+    tmp_path.chmod(0o755)
+    for directory in (tmp_path, *tmp_path.parents):
+        if directory.owner() == "root" and os.getuid() == 0 and directory != Path("/"):
+            directory.chmod(directory.stat().st_mode | 0o011)
+    return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def nothing_remembered() -> Iterator[None]:
+    """Sessions that a test opened by `get_docker_session` are closed after it."""
+    yield
+    import sys
+
+    lifecycle = sys.modules.get("podkit.utils.lifecycle")
+    if lifecycle is not None:
+        lifecycle.reset_lifecycle_cache()
+
+
+def python(code: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """Runs a program of its own."""
+    import sys
+
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, **env},
+    )
