@@ -214,6 +214,10 @@ impl Records {
             let (name, value) = record.split_at(equals);
             let value = value.get(1..).unwrap_or_default();
             match name {
+                // What follows is not the file's bytes then.
+                name if name.starts_with(b"GNU.sparse") => {
+                    return Err("it has a sparse file: make it without `--sparse`");
+                }
                 b"path" => self.path = Some(value.to_vec()),
                 b"linkpath" => self.target = Some(value.to_vec()),
                 b"size" => {

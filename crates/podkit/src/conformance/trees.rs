@@ -361,6 +361,19 @@ async fn archive_is_what_tar_reads_and_writes(lab: Lab) {
         assert_eq!(fs::read(to.join(&long)).unwrap(), b"long");
         assert_eq!(fs::read(to.join("same")).unwrap(), vec![9; 100_000]);
     }
+    let holes = fs::File::create(from.join("holes")).unwrap();
+    holes.set_len(1 << 20).unwrap();
+    for format in ["gnu", "posix"] {
+        let packed = Command::new("tar")
+            .args(["-c", "-S", "-f", "-", "--format", format, "-C"])
+            .arg(&from)
+            .arg("holes")
+            .output()
+            .unwrap();
+        let made = files.extract("/tmp/holes", &packed.stdout[..]).await;
+        let refused = made.and_then(crate::TransferReport::check).is_err();
+        assert!(refused, "a sparse file of {format} tar");
+    }
     let mut one = files.archive("/tmp/gnu/big").await.unwrap();
     let mut bytes = Vec::new();
     one.read_to_end(&mut bytes).await.unwrap();
