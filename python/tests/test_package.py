@@ -148,7 +148,8 @@ def test_stubs_are_what_the_module_is() -> None:
     typed += ["--no-warn-return-any", "--python-version=3.10", "-c"]
     good = "import podkit\nreveal_type(podkit.Sandbox().exec(['a']).stdout)\nasync def f(s: podkit.AsyncSandbox) -> int:\n    return (await s.shell('x')).exit_code\n"
     checked = subprocess.run([*typed, good], capture_output=True, text=True, cwd="/")
-    assert checked.returncode == 0 and 'Revealed type is "builtins.str"' in checked.stdout, checked.stdout
+    assert checked.returncode == 0, checked.stdout
+    assert 'Revealed type is "str"' in checked.stdout.replace("builtins.", ""), checked.stdout
     bad = "import podkit\npodkit.Sandbox(memroy='1g')\npodkit.Sandbox().exec(5)\n"
     checked = subprocess.run([*typed, bad], capture_output=True, text=True, cwd="/")
     assert checked.stdout.count("error:") == 2, checked.stdout
