@@ -10,6 +10,14 @@ install:
 test *args:
     ./scripts/test.sh {{args}}
 
+# The Python package: a wheel in a fresh virtual environment, and pytest from there.
+test-python *args:
+    ./scripts/test-python.sh {{args}}
+
+# The wheel of the Python package, into python/dist.
+wheel:
+    ./scripts/build-wheel.sh
+
 # Builds the agent for every architecture into crates/podkit-agent/prebuilt.
 agent:
     ./scripts/build-agent.sh

@@ -81,9 +81,7 @@ def main() -> None:
     from podkit.processes import ProcessManager
 
     def opened(name: str, **rest: Any) -> Any:
-        return get_docker_session(
-            user_id="bench", session_id=name, container_prefix=PREFIX, **rest
-        )
+        return get_docker_session(user_id="bench", session_id=name, container_prefix=PREFIX, **rest)
 
     def remove(name: str) -> None:
         Sandbox.remove("bench", name, prefix=PREFIX)
@@ -123,7 +121,10 @@ def main() -> None:
     session.execute_command("pwd")
     row("warm exec `pwd` (text)", [timed(lambda: session.execute_command("pwd")) for _ in range(60)])
     row("warm exec `pwd` (list)", [timed(lambda: session.execute_command(["pwd"])) for _ in range(60)])
-    row("warm exec `pwd`, timeout=5", [timed(lambda: session.execute_command("pwd", timeout=5)) for _ in range(60)])
+    row(
+        "warm exec `pwd`, timeout=5",
+        [timed(lambda: session.execute_command("pwd", timeout=5)) for _ in range(60)],
+    )
     large = "head -c 10000000 /dev/zero"
     row("warm exec, 10 MB of output", [timed(lambda: session.execute_command(large)) for _ in range(20)])
     text = "x" * 1024
@@ -174,7 +175,10 @@ def main() -> None:
 
     info = session.get_info()
     manager = ProcessManager(session._session_manager.container_manager, info.container_id, "bench", name)
-    row('`start_process("sleep 1000")`', [timed(lambda: manager.start_process("sleep 1000")) for _ in range(6)])
+    row(
+        '`start_process("sleep 1000")`',
+        [timed(lambda: manager.start_process("sleep 1000")) for _ in range(6)],
+    )
     row('`start_process("true")`', [timed(lambda: manager.start_process("true")) for _ in range(6)])
     monitor = ContainerHealthMonitor(session._session_manager.container_manager, check_interval=30)
     monitor.start()
@@ -183,8 +187,10 @@ def main() -> None:
 
     idle, peak = fresh(MEMORY).split()
     streamed = fresh(STREAMED)
-    print(f"\nMemory (peak RSS, MB): after a first command {float(idle):.0f}, having read 100 MB of output at once "
-          f"{float(peak):.0f}, streamed {float(streamed):.0f}.")
+    print(
+        f"\nMemory (peak RSS, MB): after a first command {float(idle):.0f}, having read 100 MB of output at once "
+        f"{float(peak):.0f}, streamed {float(streamed):.0f}."
+    )
     remove("memory")
 
 

@@ -13,8 +13,7 @@ those of podkit 0.7, on the same core.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .core.events import PodkitEventHandler
     from .errors import (

@@ -6,14 +6,15 @@ functions run it by :func:`wait`, coroutines by :func:`finish`.
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from typing import TYPE_CHECKING, Any, TypeVar
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Generator
+    from typing import Any, TypeVar
+
     from ._native import Call
 
-T = TypeVar("T")
-Steps = Generator["Call[Any]", Any, T]
+    T = TypeVar("T")
+    Steps = Generator[Call[Any], Any, T]
 
 
 def wait(steps: Steps[T]) -> T:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import TYPE_CHECKING
 
-from ._calls import Steps, wait
+from ._calls import wait
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from ._calls import Steps
     from ._native import Engine, Podkit
 
 #: Engine of the new API when none is named: the embedded one on Linux.

@@ -8,15 +8,18 @@ error and a change is checked as well; each error names the field.
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
 
 from .errors import ValidationError
 
-M = TypeVar("M", bound="Model")
-Check = Callable[[Any, str], Any]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, TypeVar
+
+    M = TypeVar("M", bound="Model")
+    Check = Callable[[Any, str], Any]
 
 REQUIRED: Any = object()
 
@@ -114,6 +117,8 @@ class Model:
 
     def model_copy(self: M, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> M:
         """A copy, with some fields otherwise."""
+        import copy
+
         made = type(self).__new__(type(self))
         made.__dict__.update(copy.deepcopy(self.__dict__) if deep else self.__dict__)
         made.__dict__["_set"] = set(self.__dict__["_set"])

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
 
 from . import _check
 from .errors import InvalidInputError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from .core.models import ContainerConfig
 
 #: Above what one is not a limit any more.
@@ -151,9 +152,9 @@ def to_config(spec: Mapping[str, Any]) -> ContainerConfig:
 
 def dumps(spec: Mapping[str, Any]) -> str:
     """The text that the library reads."""
+    import json
+
     try:
         return json.dumps(spec, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise InvalidInputError(f"the configuration cannot be used: {error}") from None
-
-

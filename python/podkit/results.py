@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any
 
 from .errors import CommandError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from ._native import Output
 
 __all__ = ["Event", "FileInfo", "Port", "ProcessInfo", "Result", "SandboxInfo", "Stats", "Usage"]
@@ -156,9 +158,7 @@ class Result(Exit):
             "out_of_memory": "ran out of memory",
         }.get(self.outcome, "ended with its session")
         tail = "\n".join(self.stderr.splitlines()[-5:])
-        raise CommandError(
-            f"the command {how}: {tail}" if tail else f"the command {how}", result=self
-        )
+        raise CommandError(f"the command {how}: {tail}" if tail else f"the command {how}", result=self)
 
 
 class Event(_Facts):

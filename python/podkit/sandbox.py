@@ -5,16 +5,18 @@ from __future__ import annotations
 import builtins
 import os
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
 
 from . import _check, _connect, _spec
-from ._calls import Steps, finish, only, wait
+from ._calls import finish, only, wait
 from .errors import InvalidInputError, PodkitError
 from .results import Event, Exit, FileInfo, Port, ProcessInfo, Result, SandboxInfo, Stats
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from datetime import timedelta
+    from typing import Any
 
+    from ._calls import Steps
     from ._native import Files as NativeFiles
     from ._native import Podkit as NativePodkit
     from ._native import Process as NativeProcess
@@ -25,7 +27,16 @@ if TYPE_CHECKING:
     Content = str | bytes | bytearray | memoryview
     Seconds = float | timedelta
 
-__all__ = ["AsyncFiles", "AsyncProcess", "AsyncSandbox", "AsyncStream", "Files", "Process", "Sandbox", "Stream"]
+__all__ = [
+    "AsyncFiles",
+    "AsyncProcess",
+    "AsyncSandbox",
+    "AsyncStream",
+    "Files",
+    "Process",
+    "Sandbox",
+    "Stream",
+]
 
 
 def _path(value: Any, name: str = "path") -> str:
@@ -57,9 +68,7 @@ def _request(argv: list[bytes], options: Mapping[str, Any]) -> Request:
         cwd=_check.maybe_text(options.get("cwd"), "cwd"),
         user=_check.maybe_text(options.get("user"), "user"),
         timeout=_check.maybe_seconds(options.get("timeout"), "timeout"),
-        output_limit=_check.maybe_integer(
-            options.get("output_limit"), "output_limit", 0, _spec.NO_LIMIT
-        ),
+        output_limit=_check.maybe_integer(options.get("output_limit"), "output_limit", 0, _spec.NO_LIMIT),
         merge_output=bool(options.get("merge_output", False)),
         detached=bool(options.get("detached", False)),
         **checked,
@@ -214,9 +223,7 @@ class _Shared:
                 keep_alive=bool(options.get("keep_alive", False)),
                 restart=restart,
                 log_directory=_check.maybe_text(options.get("log_directory"), "log_directory"),
-                log_limit=_check.maybe_integer(
-                    options.get("log_limit"), "log_limit", 1, _spec.NO_LIMIT
-                ),
+                log_limit=_check.maybe_integer(options.get("log_limit"), "log_limit", 1, _spec.NO_LIMIT),
             )
         )
 
@@ -692,9 +699,7 @@ class Files(_FileCalls):
 class AsyncFiles(_FileCalls):
     """The files of a container; as :class:`Files`, with coroutines."""
 
-    async def read(
-        self, path: str | os.PathLike[str], *, offset: int = 0, limit: int | None = None
-    ) -> bytes:
+    async def read(self, path: str | os.PathLike[str], *, offset: int = 0, limit: int | None = None) -> bytes:
         """The bytes of a file, or a part of them."""
         return await finish(self._read(path, offset, limit))
 
@@ -1098,9 +1103,7 @@ class Sandbox(_Opened, SandboxMethods):
         return wait(_list(user, backend, prefix))
 
     @classmethod
-    def remove(
-        cls, user: str, session: str, *, backend: str | None = None, prefix: str = "podkit"
-    ) -> bool:
+    def remove(cls, user: str, session: str, *, backend: str | None = None, prefix: str = "podkit") -> bool:
         """Removes a session's container without opening it; gives whether there was one."""
         return wait(_remove(user, session, backend, prefix))
 

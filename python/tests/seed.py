@@ -1,6 +1,6 @@
 """The examples of podkit 0.7's README, as they stand there but for paths, images and ports."""
 
-EXAMPLE_1 = '''
+EXAMPLE_1 = """
 # Auto-creates session OR reconnects to the existing running/exited container (auto-stopping after 1 min)
 
 from podkit import get_docker_session
@@ -11,9 +11,9 @@ print(result.stdout)
 # No auto-removing in this case, only auto-stopping!
 # You may not close the session if you expect running some commands in this session again.
 # Otherwise close the session manually, like in example 3.
-'''
+"""
 
-EXAMPLE_2 = '''
+EXAMPLE_2 = """
 # auto-cleanup with context manager (container will be removed, slower than example 1)
 
 from podkit import get_docker_session
@@ -23,9 +23,9 @@ with get_docker_session(user_id="bob", session_id="123") as session:
     print(result.stdout)
 
 # Perfect when you need one-time execution - run the command and clean up resources right away
-'''
+"""
 
-EXAMPLE_3 = '''
+EXAMPLE_3 = """
 # Expose ports from container to host
 
 from pathlib import Path
@@ -48,9 +48,9 @@ session = get_docker_session(
 result = session.execute_command(["nginx", "-g", "daemon off;"])
 
 session.close()
-'''
+"""
 
-EXAMPLE_4 = '''
+EXAMPLE_4 = """
 # Multiple volume mounts via config.volumes (recommended approach)
 
 from podkit import get_docker_session
@@ -81,9 +81,9 @@ print(result.stdout)
 session.execute_command(["sh", "-c", "echo 'processing complete' > /workspace/results.txt"])
 
 session.close()
-'''
+"""
 
-EXAMPLE_5 = '''
+EXAMPLE_5 = """
 # Comprehensive example: resource limits, mounts, networks, and environment
 
 from podkit import get_docker_session
@@ -124,9 +124,9 @@ result = session.execute_command([
 ])
 
 session.close()
-'''
+"""
 
-EXAMPLE_5B = '''
+EXAMPLE_5B = """
 # Workspace system creates: {workspace}/workspaces/{user_id}/{session_id}/
 # and mounts it to /workspace in the container
 
@@ -143,7 +143,7 @@ session = get_docker_session(
 session.write_file("/workspace/output.txt", "results")  # Persists on host!
 
 session.close()
-'''
+"""
 
 EXAMPLE_6 = '''
 from pathlib import Path

@@ -34,7 +34,9 @@ JUNK = st.one_of(
     st.binary(max_size=8),
     st.lists(st.one_of(st.integers(), st.text(max_size=3)), max_size=3),
     st.dictionaries(st.text(max_size=3), st.one_of(st.integers(), st.text(max_size=3)), max_size=3),
-    st.sampled_from([object(), Path(".."), datetime.timedelta(days=-1), float("nan"), 10**400, b"\xff", set()]),
+    st.sampled_from(
+        [object(), Path(".."), datetime.timedelta(days=-1), float("nan"), 10**400, b"\xff", set()]
+    ),
 )
 
 FEW = settings(
@@ -108,7 +110,7 @@ def managed(tmp_path_factory: pytest.TempPathFactory) -> Any:
 @FEW
 @given(a=JUNK, b=JUNK, c=JUNK)
 def test_managers_refuse_junk(managed: Any, a: Any, b: Any, c: Any) -> None:
-    directory, containers, sessions = managed
+    _, containers, sessions = managed
     throw(sessions.create_session, a, b, c)
     throw(sessions.create_session, a, b, ContainerConfig())
     throw(sessions.get_session, a, b)
@@ -147,9 +149,7 @@ def test_shortest_ways_in_refuse_junk(engine: str, data: st.DataObject) -> None:
 
 
 SANDBOX_OPTIONS = [
-    name
-    for name in inspect.signature(Sandbox.__init__).parameters
-    if name not in ("self", "user", "session")
+    name for name in inspect.signature(Sandbox.__init__).parameters if name not in ("self", "user", "session")
 ]
 
 

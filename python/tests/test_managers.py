@@ -16,7 +16,13 @@ from podkit.backends.base import BackendInterface
 from podkit.backends.docker import DockerBackend
 from podkit.backends.native import NativeBackend
 from podkit.core.manager import BaseContainerManager, SimpleContainerManager
-from podkit.core.models import ContainerConfig, ContainerStatus, Mount, ProcessResult, StartupVerificationConfig
+from podkit.core.models import (
+    ContainerConfig,
+    ContainerStatus,
+    Mount,
+    ProcessResult,
+    StartupVerificationConfig,
+)
 from podkit.core.session import RECOVERABLE_STATES, UNRECOVERABLE_STATES, BaseSessionManager
 from podkit.monitors import BaseThreadMonitor, ContainerHealthMonitor
 from podkit.monitors.orphans import OrphanContainerCleaner
@@ -57,7 +63,12 @@ class FakeBackend(BackendInterface):
         self.containers[workload_id]["status"] = ContainerStatus.EXITED
 
     def execute_command(
-        self, workload_id: str, command: Any, working_dir: Any = None, environment: Any = None, timeout: Any = None
+        self,
+        workload_id: str,
+        command: Any,
+        working_dir: Any = None,
+        environment: Any = None,
+        timeout: Any = None,
     ) -> ProcessResult:
         if workload_id not in self.containers:
             raise RuntimeError("gone")
@@ -187,11 +198,11 @@ def test_config_without_an_image_has_the_managers(sessions: BaseSessionManager, 
     assert fake.containers["id0"]["config"].image == "img"
 
 
-def test_handler_changes_what_is_made_and_the_session_sees_it(
-    fake: FakeBackend, tmp_path: Path
-) -> None:
+def test_handler_changes_what_is_made_and_the_session_sees_it(fake: FakeBackend, tmp_path: Path) -> None:
     class Policy(PodkitEventHandler):
-        def on_container_creating(self, user_id: str, session_id: str, config: ContainerConfig) -> ContainerConfig:
+        def on_container_creating(
+            self, user_id: str, session_id: str, config: ContainerConfig
+        ) -> ContainerConfig:
             config.environment["MADE_BY"] = "policy"
             return config
 
@@ -336,9 +347,7 @@ def wait_for(condition: Callable[[], Any], seconds: float = 10) -> Any:
         time.sleep(0.01)
 
 
-def test_health_monitor_restarts_and_recreates(
-    fake: FakeBackend, told: Told, tmp_path: Path
-) -> None:
+def test_health_monitor_restarts_and_recreates(fake: FakeBackend, told: Told, tmp_path: Path) -> None:
     containers = Containers(fake, "pytest", tmp_path)
     monitor = ContainerHealthMonitor(containers, check_interval=0.02, log_lines=3)
     looks: list[Any] = []
@@ -391,7 +400,9 @@ def test_session_in_use_does_not_expire(fake: FakeBackend, tmp_path: Path) -> No
     assert results[0].exit_code == 0
 
 
-def test_monitor_stops_at_once_and_warns_when_begun_twice(caplog: pytest.LogCaptureFixture, fake: FakeBackend, tmp_path: Path) -> None:
+def test_monitor_stops_at_once_and_warns_when_begun_twice(
+    caplog: pytest.LogCaptureFixture, fake: FakeBackend, tmp_path: Path
+) -> None:
     monitor = ContainerHealthMonitor(Containers(fake, "p", tmp_path), check_interval=30)
     monitor.stop()
     monitor.start()
@@ -422,7 +433,7 @@ def test_orphans_are_removed_by_age_and_prefix(fake: FakeBackend, told: Told, tm
 
 
 def test_states_are_recoverable_or_not() -> None:
-    assert RECOVERABLE_STATES == {ContainerStatus.CREATING, ContainerStatus.PAUSED, ContainerStatus.EXITED}
+    assert {ContainerStatus.CREATING, ContainerStatus.PAUSED, ContainerStatus.EXITED} == RECOVERABLE_STATES
     assert ContainerStatus.DEAD in UNRECOVERABLE_STATES
     assert not RECOVERABLE_STATES & UNRECOVERABLE_STATES
 
@@ -461,7 +472,9 @@ def test_containers_of_an_engine_are_made_started_stopped_and_removed(
     assert told.names[:2] == ["on_container_creating", "on_container_created"]
 
 
-def test_real_configuration_is_recovered_by_another_manager(user: str, engine: str, image: str, workspace: Path) -> None:
+def test_real_configuration_is_recovered_by_another_manager(
+    user: str, engine: str, image: str, workspace: Path
+) -> None:
     config = ContainerConfig(
         image=image, memory_limit="128m", environment={"A": "1"}, container_lifetime_seconds=90
     )
@@ -478,7 +491,9 @@ def test_real_configuration_is_recovered_by_another_manager(user: str, engine: s
     again.close_session(user, "s")
 
 
-def test_container_that_does_not_stay_up_fails_to_start(user: str, engine: str, image: str, workspace: Path, told: Told) -> None:
+def test_container_that_does_not_stay_up_fails_to_start(
+    user: str, engine: str, image: str, workspace: Path, told: Told
+) -> None:
     containers = Containers(backend_of(engine), "pytest", workspace, event_handler=told)
     sessions = BaseSessionManager(containers, image, event_handler=told)
     config = ContainerConfig(

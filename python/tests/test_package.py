@@ -6,7 +6,6 @@ import importlib
 import inspect
 import os
 import pkgutil
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -149,14 +148,15 @@ def test_stubs_are_what_the_module_is() -> None:
     typed += ["--no-warn-return-any", "--python-version=3.10", "-c"]
     good = "import podkit\nreveal_type(podkit.Sandbox().exec(['a']).stdout)\nasync def f(s: podkit.AsyncSandbox) -> int:\n    return (await s.shell('x')).exit_code\n"
     checked = subprocess.run([*typed, good], capture_output=True, text=True, cwd="/")
-    assert checked.returncode == 0 and re.search(r'Revealed type is "(builtins\.)?str"', checked.stdout), checked.stdout
+    assert checked.returncode == 0, checked.stdout
+    assert 'Revealed type is "str"' in checked.stdout.replace("builtins.", ""), checked.stdout
     bad = "import podkit\npodkit.Sandbox(memroy='1g')\npodkit.Sandbox().exec(5)\n"
     checked = subprocess.run([*typed, bad], capture_output=True, text=True, cwd="/")
     assert checked.stdout.count("error:") == 2, checked.stdout
 
 
 def test_importing_costs_little_and_connects_to_nothing() -> None:
-    heavy = "asyncio logging pydantic docker http ssl json inspect dataclasses subprocess"
+    heavy = "typing asyncio logging pydantic docker http ssl json inspect dataclasses subprocess"
     code = (
         "import sys, threading\n"
         "before = set(sys.modules)\n"
@@ -164,8 +164,12 @@ def test_importing_costs_little_and_connects_to_nothing() -> None:
         "from podkit.core.models import ContainerConfig\n"
         f"print(sorted((set(sys.modules) - before) & set({heavy.split()!r})), threading.active_count())"
     )
-    ended = subprocess.run([sys.executable, "-I", "-S", "-c", f"import sys; sys.path[:0] = {sys.path!r}\n" + code], capture_output=True, text=True)
-    assert ended.stdout == "['json'] 1\n", ended.stdout + ended.stderr
+    ended = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", f"import sys; sys.path[:0] = {sys.path!r}\n" + code],
+        capture_output=True,
+        text=True,
+    )
+    assert ended.stdout == "[] 1\n", ended.stdout + ended.stderr
 
 
 def test_command_is_in_the_wheel() -> None:

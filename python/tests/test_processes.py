@@ -60,7 +60,12 @@ def test_all_commands_of_a_text_are_logged_and_codes_are_kept(user: str) -> None
     assert told.names.count("on_process_failed") == told.names.count("on_process_stopped") == 1
     with pytest.raises(RuntimeError, match="Failed to start process"):
         manager.start_process("true", working_dir=Path("/no/such"))
-    calls: list[Callable[[str], Any]] = [manager.get_status, manager.is_running, manager.stop_process, manager.get_logs]
+    calls: list[Callable[[str], Any]] = [
+        manager.get_status,
+        manager.is_running,
+        manager.stop_process,
+        manager.get_logs,
+    ]
     for call in calls:
         with pytest.raises(RuntimeError, match="Process not found"):
             call("unknown")

@@ -22,16 +22,23 @@ from podkit import Sandbox
 from podkit.monitors import ContainerHealthMonitor
 
 
+#: Sessions of the examples.
+IDS = [("bob", name) for name in ("123", "web-server", "task-123", "task-456")]
+IDS += [("user", "session"), ("user2", "session2")]
+
+
+def left() -> list[tuple[str, str]]:
+    """Which of them there are."""
+    return [ids for ids in IDS if ids in [(info.user_id, info.session_id) for info in Sandbox.list()]]
+
+
 @pytest.fixture(autouse=True)
 def clean(engine: str) -> Iterator[None]:
-    def remove() -> None:
-        for user in ("bob", "user", "user2"):
-            for info in Sandbox.list(user=user):
-                Sandbox.remove(info.user_id, info.session_id)
-
-    remove()
+    for ids in IDS:
+        Sandbox.remove(*ids)
     yield
-    remove()
+    for ids in IDS:
+        Sandbox.remove(*ids)
 
 
 def run(example: str, **places: str) -> tuple[dict[str, Any], str]:
@@ -87,12 +94,12 @@ def free_port() -> int:
 def test_example_1(engine: str) -> None:
     for _ in range(2):
         assert run(seed.EXAMPLE_1)[1] == "/workspace\n\n"
-    assert [info.session_id for info in Sandbox.list(user="bob")] == ["123"]
+    assert left() == [("bob", "123")]
 
 
 def test_example_2(engine: str) -> None:
     assert run(seed.EXAMPLE_2)[1] == "/workspace\n\n"
-    assert Sandbox.list(user="bob") == []
+    assert left() == []
 
 
 @pytest.mark.engine("docker")
@@ -101,7 +108,9 @@ def test_example_3_returns(engine: str, python_image: str) -> None:
     one, two = free_port(), free_port()
     example = seed.EXAMPLE_3.replace("nginx:latest", python_image)
     example = example.replace("ports=[80, 443]", f"container_lifetime_seconds=5, ports=[{one}, {two}]")
-    example = example.replace('"nginx", "-g"', f'"sh", "-c", "sed -i s/80/{one}/\\\\;s/443/{two}/ /usr/bin/nginx; exec nginx", "-g"')
+    example = example.replace(
+        '"nginx", "-g"', f'"sh", "-c", "sed -i s/80/{one}/\\\\;s/443/{two}/ /usr/bin/nginx; exec nginx", "-g"'
+    )
     answers = []
 
     def ask() -> None:
@@ -120,7 +129,7 @@ def test_example_3_returns(engine: str, python_image: str) -> None:
     asking.join()
     assert answers == [b"nginx"]
     assert names["result"].exit_code == 124  # After the container's lifetime.
-    assert Sandbox.list(user="bob") == []
+    assert left() == []
 
 
 def places(workspace: Path) -> dict[str, str]:
@@ -138,7 +147,7 @@ def test_example_4(engine: str, workspace: Path, python_image: str) -> None:
     known = places(workspace)
     assert run(seed.EXAMPLE_4, **known, **{"python:3.11-alpine": python_image})[1] == "1,2\n\n"
     assert (workspace / "outputs" / "results.txt").read_text() == "processing complete\n"
-    assert Sandbox.list(user="bob") == []
+    assert left() == []
 
 
 @pytest.mark.engine("docker")
@@ -165,13 +174,16 @@ def test_example_5b(engine: str, workspace: Path) -> None:
     run(seed.EXAMPLE_5B, **{"/app/data": str(workspace)})
     file = workspace / "workspaces" / "bob" / "task-456" / "output.txt"
     assert file.read_text() == "results"
-    assert Sandbox.list(user="bob") == []
+    assert left() == []
 
 
 def test_example_6(engine: str, workspace: Path, python_image: str) -> None:
     example = seed.EXAMPLE_6
     if engine == "embedded":
-        example = example.replace("from podkit.backends.docker import DockerBackend", "from podkit.backends.native import EmbeddedBackend")
+        example = example.replace(
+            "from podkit.backends.docker import DockerBackend",
+            "from podkit.backends.native import EmbeddedBackend",
+        )
         example = example.replace("DockerBackend()", "EmbeddedBackend()")
     known = {"python:3.11-alpine": python_image, "/tmp/podkit_workspace": str(workspace)}
     names, printed = run(example, **known)
@@ -182,7 +194,7 @@ def test_example_6(engine: str, workspace: Path, python_image: str) -> None:
         monitor = names["health_monitor"]
         assert isinstance(monitor, ContainerHealthMonitor) and monitor.running
         assert names["session"].config is names["sandbox_config"]
-        assert Sandbox.list(user="user") == Sandbox.list(user="user2") == []
+        assert left() == []
     finally:
         names["session_manager"].shutdown()
     assert not names["health_monitor"].running

@@ -10,7 +10,14 @@ from pathlib import Path
 import pytest
 from conftest import python
 
-from podkit import NotFoundError, PodkitError, Sandbox, get_docker_session, reset_lifecycle_cache, run_in_docker
+from podkit import (
+    NotFoundError,
+    PodkitError,
+    Sandbox,
+    get_docker_session,
+    reset_lifecycle_cache,
+    run_in_docker,
+)
 from podkit.core.models import ContainerConfig, ContainerStatus, Mount
 
 
@@ -50,9 +57,7 @@ def test_command_streams_are_apart_and_text_is_the_shells(user: str) -> None:
     assert (result.exit_code, result.stdout, result.stderr) == (0, "/root\n/tmp\n", "b\n")
     assert sorted(result.output.split()) == ["/root", "/tmp", "b"]
     assert session.execute_command(["echo", "$HOME"]).stdout == "$HOME\n"
-    result = session.execute_command(
-        "echo $A; pwd; exit 3", working_dir=Path("/tmp"), environment={"A": "1"}
-    )
+    result = session.execute_command("echo $A; pwd; exit 3", working_dir=Path("/tmp"), environment={"A": "1"})
     assert (result.exit_code, result.stdout) == (3, "1\n/tmp\n")
     assert session.execute_command("kill -9 $$", timeout=30).exit_code == 137
 
@@ -135,7 +140,9 @@ def test_mounts_limits_and_environment_are_as_configured(user: str, image: str, 
     assert session.info().spec["memory"] == "256m"
 
 
-def test_session_made_otherwise_is_used_with_a_warning(user: str, image: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_session_made_otherwise_is_used_with_a_warning(
+    user: str, image: str, caplog: pytest.LogCaptureFixture
+) -> None:
     Sandbox(user, "s", prefix="pytest", image=image, memory="128m")
     session = open_session(user, config=ContainerConfig(image=image, memory_limit="256m"))
     assert session.execute_command("true").exit_code == 0

@@ -11,10 +11,9 @@ import os
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from .. import _check, _connect, _spec
-from .._calls import Steps, wait
+from .._calls import wait
 from .._log import logger_or
 from ..constants import DEFAULT_CONTAINER_IMAGE, DEFAULT_CONTAINER_PREFIX
 from ..core.models import ContainerConfig, ContainerStatus, ProcessResult
@@ -26,9 +25,12 @@ from ..errors import (
 )
 from .base import BackendInterface
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from logging import Logger
+    from typing import Any
 
+    from .._calls import Steps
     from .._native import Engine, Podkit, Session
     from ..core.models import StartupVerificationConfig
 
@@ -159,9 +161,7 @@ class NativeBackend(BackendInterface):
             spec = _spec.dumps(known.spec or {})
             create = known.spec is not None
             try:
-                native = yield podkit.open(
-                    known.user, known.session, spec, create=create, startup=startup
-                )
+                native = yield podkit.open(known.user, known.session, spec, create=create, startup=startup)
             except ConflictError as error:
                 # A port that is taken is one, too: opening again says so.
                 self.logger.warning(
@@ -338,9 +338,7 @@ class NativeBackend(BackendInterface):
                 workload = facts["container"]
                 self._prefixes.add(prefix)
                 if workload not in self._workloads:
-                    self._workloads[workload] = _Workload(
-                        prefix, facts["user_id"], facts["session_id"], None
-                    )
+                    self._workloads[workload] = _Workload(prefix, facts["user_id"], facts["session_id"], None)
                 found.append(
                     {
                         "id": workload,

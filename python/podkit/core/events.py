@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from .models import ContainerConfig, Session
 
 __all__ = ["PodkitEventHandler"]
@@ -95,9 +96,7 @@ class PodkitEventHandler:
     ) -> None:
         """A container could not be recovered."""
 
-    def on_orphan_container_removed(
-        self, container_id: str, container_name: str, age_seconds: float
-    ) -> None:
+    def on_orphan_container_removed(self, container_id: str, container_name: str, age_seconds: float) -> None:
         """A container that nobody used was removed."""
 
     def on_process_started(

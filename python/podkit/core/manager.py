@@ -6,7 +6,6 @@ import os
 import threading
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from .. import _check
 from .._log import logger_or, tell
@@ -22,8 +21,10 @@ from ..utils.paths import (
 )
 from .models import ContainerConfig, ContainerStatus, ProcessResult
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from logging import Logger
+    from typing import Any
 
     from ..backends.base import BackendInterface
     from .events import PodkitEventHandler
@@ -63,15 +64,11 @@ class BaseContainerManager(ABC):
         backend.connect()
 
     @abstractmethod
-    def get_mounts(
-        self, user_id: str, session_id: str, config: ContainerConfig
-    ) -> list[dict[str, Any]]:
+    def get_mounts(self, user_id: str, session_id: str, config: ContainerConfig) -> list[dict[str, Any]]:
         """The mounts of a container, as Docker's API writes them. May make directories."""
 
     @abstractmethod
-    def write_file(
-        self, container_id: str, container_path: Path | str, content: str
-    ) -> Path:
+    def write_file(self, container_id: str, container_path: Path | str, content: str) -> Path:
         """Writes a file of a container and gives its path there.
 
         A subclass may take ``user_id`` and ``session_id`` as well: they are given to those that do.
@@ -321,9 +318,7 @@ class BaseContainerManager(ABC):
 class SimpleContainerManager(BaseContainerManager):
     """A workspace for each session at ``/workspace``, and the mounts of the configuration."""
 
-    def get_mounts(
-        self, user_id: str, session_id: str, config: ContainerConfig
-    ) -> list[dict[str, Any]]:
+    def get_mounts(self, user_id: str, session_id: str, config: ContainerConfig) -> list[dict[str, Any]]:
         return get_standard_workspace_mounts(
             self.workspace_base, user_id, session_id, config, self.to_host_path, self.volume_name
         )

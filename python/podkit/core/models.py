@@ -7,10 +7,8 @@ import re
 from datetime import datetime, timezone
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from .._model import (
-    Check,
     Field,
     Model,
     boolean,
@@ -36,7 +34,11 @@ from ..constants import (
     DEFAULT_WORKING_DIR,
 )
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
+    from .._model import Check
     from .._native import Output
 
 __all__ = [
@@ -308,5 +310,3 @@ class Session(Model):
     def update_activity(self) -> None:
         """Notes that the session is used now."""
         self.last_active_at = _now()
-
-

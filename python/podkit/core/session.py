@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from .. import _check, _spec
 from .._log import logger_or, tell
@@ -17,8 +15,10 @@ from ..errors import NotFoundError, PodkitError
 from ..utils.paths import get_workspace_path
 from .models import ContainerConfig, ContainerStatus, ProcessResult, Session, StartupVerificationConfig
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from logging import Logger
+    from typing import Any
 
     from ..monitors.health import ContainerHealthMonitor
     from .events import PodkitEventHandler
@@ -109,6 +109,8 @@ class BaseSessionManager:
             user_id, session_id = found["user_id"], found["session_id"]
             config = ContainerConfig(image=found["image"] or None)
             if workload.get("spec"):
+                import json
+
                 try:
                     config = _spec.to_config(json.loads(workload["spec"]))
                 except ValueError as error:
@@ -184,9 +186,7 @@ class BaseSessionManager:
     def _make_container(self, session: Session) -> None:
         """Makes and starts a session's container; nothing of it is left when that fails."""
         containers = self.container_manager
-        container_id, name = containers.create_container(
-            session.user_id, session.session_id, session.config
-        )
+        container_id, name = containers.create_container(session.user_id, session.session_id, session.config)
         try:
             containers.start_container(container_id, session.config)
         except Exception as error:
@@ -229,9 +229,7 @@ class BaseSessionManager:
         self, user_id: str, session_id: str, config: ContainerConfig | None = None
     ) -> Session:
         """The session, made if it is not known."""
-        return self.get_session(user_id, session_id) or self.create_session(
-            user_id, session_id, config
-        )
+        return self.get_session(user_id, session_id) or self.create_session(user_id, session_id, config)
 
     def update_session_activity(self, user_id: str, session_id: str) -> None:
         """Notes that a session is used now."""
@@ -311,9 +309,7 @@ class BaseSessionManager:
                 container_id, command, working_dir, environment, timeout
             )
 
-    def write_file(
-        self, user_id: str, session_id: str, container_path: Path | str, content: str
-    ) -> Path:
+    def write_file(self, user_id: str, session_id: str, container_path: Path | str, content: str) -> Path:
         """Writes a file of a session's and gives its path in the container."""
         session = self._existing(user_id, session_id)
         _check.text(container_path, "container_path")
@@ -352,9 +348,7 @@ class BaseSessionManager:
             try:
                 self.close_session(session.user_id, session.session_id)
             except Exception as error:
-                self.logger.warning(
-                    "%s/%s cannot be closed: %s", session.user_id, session.session_id, error
-                )
+                self.logger.warning("%s/%s cannot be closed: %s", session.user_id, session.session_id, error)
 
     def shutdown(self) -> None:
         """Stops the health monitor. Sessions stay as they are."""
@@ -396,15 +390,11 @@ class BaseSessionManager:
             self._recover_container(container_id, status, sessions)
         self._expire()
 
-    def _recover_container(
-        self, container_id: str, status: ContainerStatus, sessions: list[Session]
-    ) -> None:
+    def _recover_container(self, container_id: str, status: ContainerStatus, sessions: list[Session]) -> None:
         reason = "unrecoverable_state"
         if status in RECOVERABLE_STATES:
             try:
-                self.container_manager.backend.start_workload(
-                    container_id, StartupVerificationConfig()
-                )
+                self.container_manager.backend.start_workload(container_id, StartupVerificationConfig())
             except Exception as error:
                 self.logger.warning("%s cannot be started again: %s", container_id, error)
                 reason = "restart_failed"

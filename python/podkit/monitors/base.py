@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
 
 from .. import _check
 from .._log import logger_or
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from logging import Logger
 
@@ -33,9 +33,7 @@ class BaseThreadMonitor(ABC):
             return
         self.running = True
         self._ended = threading.Event()
-        self.thread = threading.Thread(
-            target=self._monitor_loop, name=type(self).__name__, daemon=True
-        )
+        self.thread = threading.Thread(target=self._monitor_loop, name=type(self).__name__, daemon=True)
         self.thread.start()
 
     def stop(self, timeout: float = 5) -> None:

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
-
 from .. import _check
 from ..constants import DEFAULT_HEALTH_CHECK_INTERVAL, DEFAULT_HEALTH_CHECK_LOG_LINES
 from ..core.models import ContainerStatus
 from .base import BaseThreadMonitor
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from logging import Logger
+    from typing import Any
 
     from ..core.events import PodkitEventHandler
     from ..core.manager import BaseContainerManager
 
-__all__ = ["ContainerHealthMonitor"]
+    Handler = Callable[[dict[str, dict[str, Any]]], None]
 
-Handler = Callable[[dict[str, dict[str, Any]]], None]
+__all__ = ["ContainerHealthMonitor"]
 
 
 class ContainerHealthMonitor(BaseThreadMonitor):

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from .. import _check
 from .._log import tell
 from ..core.models import ContainerStatus
 from .base import BaseThreadMonitor
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from datetime import datetime
     from logging import Logger
+    from typing import Any
 
     from ..backends.base import BackendInterface
     from ..core.events import PodkitEventHandler

@@ -5,19 +5,21 @@ from __future__ import annotations
 import threading
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from .. import _check
-from .._calls import Steps, wait
+from .._calls import wait
 from .._log import logger_or, tell
 from ..backends.native import NativeBackend
 from ..constants import CONTAINER_WORKSPACE_PATH
 from ..errors import ContainerGoneError, NotFoundError, PodkitError, UnsupportedError
 from .models import Process, ProcessStatus
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from logging import Logger
+    from typing import Any
 
+    from .._calls import Steps
     from .._native import Session
     from ..core.events import PodkitEventHandler
     from ..core.manager import BaseContainerManager
@@ -85,9 +87,7 @@ class ProcessManager:
         directory = Path(_check.text(working_dir or CONTAINER_WORKSPACE_PATH, "working_dir"))
         logs = Path(_check.text(log_dir or self.default_log_dir, "log_dir"))
         variables = _check.variables(environment, "environment")
-        request = _native.Request(
-            _check.shell_argv(text, "command"), env=variables, cwd=str(directory)
-        )
+        request = _native.Request(_check.shell_argv(text, "command"), env=variables, cwd=str(directory))
         name = _check.maybe_text(name, "name")
         try:
             session = wait(self._session())
@@ -203,15 +203,11 @@ class ProcessManager:
             self._told.add(process.id)
         self._end(process, status, code, ended)
 
-    def _end(
-        self, process: Process, status: ProcessStatus, code: int | None, ended: float | None
-    ) -> None:
+    def _end(self, process: Process, status: ProcessStatus, code: int | None, ended: float | None) -> None:
         process.status = status
         process.exit_code = code
         process.stop_time = (
-            datetime.now(timezone.utc)
-            if ended is None
-            else datetime.fromtimestamp(ended, timezone.utc)
+            datetime.now(timezone.utc) if ended is None else datetime.fromtimestamp(ended, timezone.utc)
         )
         with self.lock:
             if process.id in self._told:

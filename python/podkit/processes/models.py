@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import datetime, timezone
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from .._model import (
     Field,
@@ -20,6 +19,8 @@ from .._model import (
     variables,
     whole,
 )
+
+TYPE_CHECKING = False
 
 __all__ = ["Process", "ProcessStatus"]
 

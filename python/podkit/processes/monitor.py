@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
-
 from .. import _check
 from ..monitors.base import BaseThreadMonitor
 from .models import ProcessStatus
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from logging import Logger
+    from typing import Any
 
     from .manager import ProcessManager
 
-__all__ = ["ProcessMonitor"]
+    FailureHandler = Callable[[str, dict[str, Any]], None]
 
-FailureHandler = Callable[[str, dict[str, Any]], None]
+__all__ = ["ProcessMonitor"]
 
 
 class ProcessMonitor(BaseThreadMonitor):

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .lifecycle import SessionProxy, get_docker_session, reset_lifecycle_cache
     from .network import get_parent_container_networks, is_running_in_docker_container

@@ -6,10 +6,9 @@ import os
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from .. import _check, _connect, _spec
-from .._calls import Steps, wait
+from .._calls import wait
 from ..backends.docker import DockerBackend
 from ..backends.native import NativeBackend
 from ..constants import (
@@ -28,9 +27,12 @@ from ..sandbox import SandboxMethods
 from .mounts import config_volumes_to_mounts
 from .paths import normalize_container_path
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from logging import Logger
+    from typing import Any
 
+    from .._calls import Steps
     from .._native import Podkit as NativePodkit
     from .._native import Session as NativeSession
 
@@ -40,9 +42,7 @@ __all__ = ["SessionProxy", "get_docker_session", "reset_lifecycle_cache", "run_i
 class _NoMountContainerManager(BaseContainerManager):
     """Containers with the mounts of their configuration and no more."""
 
-    def get_mounts(
-        self, user_id: str, session_id: str, config: ContainerConfig
-    ) -> list[dict[str, Any]]:
+    def get_mounts(self, user_id: str, session_id: str, config: ContainerConfig) -> list[dict[str, Any]]:
         return config_volumes_to_mounts(config.volumes)
 
     def write_file(self, container_id: str, container_path: Path | str, content: str) -> Path:
@@ -113,9 +113,7 @@ def _manager(
             if image == DEFAULT_CONTAINER_IMAGE:
                 image = engine.default_image()
             # Sessions are found when they are asked for, by one look-up each.
-            sessions = BaseSessionManager(
-                containers, default_image=image, logger=logger, _recover=False
-            )
+            sessions = BaseSessionManager(containers, default_image=image, logger=logger, _recover=False)
             known = _managers_cache[key] = (engine, containers, sessions)
     return known[2]
 
@@ -167,9 +165,7 @@ def get_docker_session(
     if config is None:
         if image == DEFAULT_CONTAINER_IMAGE:
             image = sessions.default_image
-        config = ContainerConfig(
-            image=image, container_lifetime_seconds=DEFAULT_CONTAINER_LIFETIME_SECONDS
-        )
+        config = ContainerConfig(image=image, container_lifetime_seconds=DEFAULT_CONTAINER_LIFETIME_SECONDS)
     sessions.get_or_create_session(user_id, session_id, config)
     return SessionProxy(sessions, user_id, session_id)
 
@@ -322,5 +318,3 @@ def run_in_docker(
         return ProcessResult._of(output, limit)
 
     return wait(steps())
-
-

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from ..constants import CONTAINER_WORKSPACE_PATH, WORKSPACE_SUBDIRECTORY
 from .paths import encoded_id, get_workspace_path
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from ..core.models import ContainerConfig, Mount
 
 __all__ = [

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from .._calls import wait
 from .._connect import podkit
 from .._log import LazyLogger
 from ..constants import DEFAULT_CONTAINER_PREFIX
 from ..errors import PodkitError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["DOCKER_AVAILABLE", "get_parent_container_networks", "is_running_in_docker_container"]
 

@@ -44,9 +44,7 @@ class PortPool:
                         found.append(port)
             if len(found) < wanted:
                 left = len(found) if wanted <= len(self.available) else len(self.available)
-                raise LimitExceededError(
-                    f"Not enough ports available: requested {wanted}, available {left}"
-                )
+                raise LimitExceededError(f"Not enough ports available: requested {wanted}, available {left}")
             self.available.difference_update(found)
             self.allocated.update(found)
             return found
