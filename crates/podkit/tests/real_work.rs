@@ -222,7 +222,7 @@ async fn park(pause: Duration) {
     waiting.await.unwrap();
 }
 
-fn check_stream(command: &str, size: u64) {
+fn check_stream(command: &str, size: u64, allowance: u64) {
     let place = Place::new();
     let mut worker = Worker::start(place.path());
     let answer = worker.ask(command);
@@ -237,25 +237,26 @@ fn check_stream(command: &str, size: u64) {
     );
     let grown = |text: &str| text.parse::<u64>().unwrap();
     assert!(
-        grown(client) <= ALLOWANCE,
+        grown(client) <= allowance,
         "the client's peak grew by {client} bytes"
     );
     assert!(
-        grown(agent) <= ALLOWANCE,
+        grown(agent) <= allowance,
         "the agent's peak grew by {agent} bytes"
     );
 }
 
 fn long_stream_is_equal_and_takes_little_memory() {
-    check_stream("stream 0", STREAM_BYTES as u64);
+    check_stream("stream 0", STREAM_BYTES as u64, ALLOWANCE);
 }
 
 fn long_stream_with_a_pausing_reader_takes_little_memory() {
-    check_stream("stream 5", STREAM_BYTES as u64);
+    check_stream("stream 5", STREAM_BYTES as u64, ALLOWANCE);
 }
 
 fn tree_with_a_file_of_two_gibibytes_takes_little_memory() {
-    check_stream("tree", (2 << 30) + 1);
+    // Each thread that a copy has keeps memory of its own.
+    check_stream("tree", (2 << 30) + 1, 3 * ALLOWANCE);
 }
 
 /// The shortest way: no spec, nothing on the host but what the library needs.

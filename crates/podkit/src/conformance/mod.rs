@@ -51,6 +51,7 @@ mod stage;
 mod terminals;
 mod trees;
 mod trees_bounds;
+mod trees_watch;
 mod volumes;
 
 use std::{
@@ -209,6 +210,7 @@ pub fn cases() -> impl Iterator<Item = &'static Case> {
         resources::CASES,
         trees::CASES,
         trees_bounds::CASES,
+        trees_watch::CASES,
         volumes::CASES,
         ports::CASES,
         ready::CASES,

@@ -51,14 +51,17 @@ impl Daemon {
     fn spawn(directory: &Path, name: &str) -> Child {
         let at = |part: &str| directory.join(part).display().to_string();
         let socket = format!("unix://{}", at("engine.sock"));
+        // In a network of its own: a daemon without a bridge takes the machine's away.
         let mut command = Command::new(if name == "docker" {
-            "dockerd"
+            "unshare"
         } else {
             "podman"
         });
         if name == "docker" {
             command
                 .args([
+                    "--net",
+                    "dockerd",
                     "-H",
                     &socket,
                     "--data-root",
