@@ -7,6 +7,7 @@ process has one.
 from __future__ import annotations
 
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -134,6 +135,7 @@ def main() -> None:
     kept = opened("workspace", workspace=place, workspace_host=place)
     row("`write_file` 1 KiB, workspace", [timed(lambda: kept.write_file("a", text)) for _ in range(20)])
     kept.close()
+    shutil.rmtree(place)
 
     whole, create, run, close = [], [], [], []
     for _ in range(20):

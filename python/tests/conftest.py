@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +31,19 @@ while True:
     client.sendall(b"HTTP/1.0 200 OK\\r\\nContent-Length: %d\\r\\n\\r\\n" % len(body) + body)
     client.close()
 """
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_state() -> Iterator[None]:
+    """The embedded engine keeps its state in a directory of the tests'."""
+    state = Path(tempfile.mkdtemp(prefix="podkit-python-", dir="/var/tmp"))
+    state.chmod(0o755)
+    os.environ["PODKIT_STATE_DIR"] = str(state)
+    os.environ.pop("PODKIT_RUN_DIR", None)
+    yield
+    left = [entry.name for entry in (state / "containers").glob("*")]
+    assert left == [], "containers are left"
+    shutil.rmtree(state)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

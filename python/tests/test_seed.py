@@ -21,7 +21,6 @@ from conftest import IMAGES, SERVER
 from podkit import Sandbox
 from podkit.monitors import ContainerHealthMonitor
 
-
 #: Sessions of the examples.
 IDS = [("bob", name) for name in ("123", "web-server", "task-123", "task-456")]
 IDS += [("user", "session"), ("user2", "session2")]
