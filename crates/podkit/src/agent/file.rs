@@ -142,9 +142,7 @@ impl AsyncRead for FileReader {
                 Item::End(end) => return Poll::Ready(Err(to_io(error_of(end)))),
             }
         }
-        let count = this.chunk.len().min(buffer.remaining());
-        buffer.put_slice(this.chunk.get(..count).unwrap_or_default());
-        this.chunk.advance(count);
+        pass_on(&mut this.chunk, buffer);
         Poll::Ready(Ok(()))
     }
 }
@@ -161,6 +159,13 @@ impl fmt::Debug for FileReader {
             .field("over", &self.over)
             .finish_non_exhaustive()
     }
+}
+
+/// Gives out as much of a chunk as there is room for.
+pub(super) fn pass_on(chunk: &mut Bytes, buffer: &mut ReadBuf<'_>) {
+    let count = chunk.len().min(buffer.remaining());
+    buffer.put_slice(chunk.get(..count).unwrap_or_default());
+    chunk.advance(count);
 }
 
 pub(super) fn to_io(error: Error) -> io::Error {

@@ -8,7 +8,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use podkit_agent::{FileCall, FileUsage, FrameBuffer, MAX_DATA_BYTES, Output, Reply};
 use tokio::io::{AsyncRead, ReadBuf};
 
@@ -16,7 +16,7 @@ use super::{
     client::{AgentClient, Guard, error_of},
     exec::Input,
     failure::failed,
-    file::to_io,
+    file::{pass_on, to_io},
     stream::{Call, End, Item, Stream},
 };
 use crate::error::{Error, ErrorKind, Result};
@@ -335,9 +335,7 @@ impl AsyncRead for ArchiveReader {
                 }
             }
         }
-        let count = this.chunk.len().min(buffer.remaining());
-        buffer.put_slice(this.chunk.get(..count).unwrap_or_default());
-        this.chunk.advance(count);
+        pass_on(&mut this.chunk, buffer);
         Poll::Ready(Ok(()))
     }
 }

@@ -5,7 +5,7 @@ use std::{
     ffi::{CString, OsStr},
     hash::{BuildHasher as _, Hasher as _, RandomState},
     io,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, OwnedFd},
     path::{Component, Path, PathBuf},
     time::SystemTime,
 };
@@ -13,7 +13,7 @@ use std::{
 use rustix::{
     fs::{
         AtFlags, CWD, Dir, FileType, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, fchmod,
-        futimens, mkdirat, openat, readlinkat, renameat, statat, symlinkat, unlinkat,
+        futimens, linkat, mkdirat, openat, readlinkat, renameat, statat, symlinkat, unlinkat,
     },
     io::Errno,
 };
@@ -38,13 +38,23 @@ pub(super) enum Entry {
     Other,
 }
 
-/// A file that is being written under a name of its own, until it is whole.
+/// What is being made, and has no name yet that anybody looks for. It goes away again unless it is
+/// finished; without a name it does so even if this program is killed.
 #[derive(Debug)]
 pub(super) struct Unfinished<'d> {
     directory: &'d Directory,
-    temporary: String,
-    /// Whether there is nothing to remove any more.
-    settled: bool,
+    passing: Passing,
+}
+
+/// Where something is before it is finished.
+#[derive(Debug)]
+enum Passing {
+    /// Nowhere: what is open is all there is of it.
+    Nameless(OwnedFd),
+    /// Under a name that is taken away.
+    Named(String),
+    /// Nothing is to be taken away any more.
+    Settled,
 }
 
 impl Directory {
@@ -137,23 +147,20 @@ impl Directory {
 
     /// Begins a file; it takes its name when it is whole. Set-id and sticky bits are dropped.
     pub(super) fn create(&self, mode: u32) -> io::Result<(std::fs::File, Unfinished<'_>)> {
+        let mode = Mode::from_raw_mode(mode & 0o777);
+        let unfinished = |passing| Unfinished {
+            directory: self,
+            passing,
+        };
+        if let Some(fd) = nameless(&self.0, mode) {
+            let passing = Passing::Nameless(fd.try_clone()?);
+            return Ok((fd.into(), unfinished(passing)));
+        }
         let temporary = temporary_name();
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = openat(
-            &self.0,
-            &temporary,
-            flags,
-            Mode::from_raw_mode(mode & 0o777),
-        )?;
-        Ok((
-            fd.into(),
-            Unfinished {
-                directory: self,
-                temporary,
-                settled: false,
-            },
-        ))
+        let fd = openat(&self.0, &temporary, flags, mode)?;
+        Ok((fd.into(), unfinished(Passing::Named(temporary))))
     }
 
     /// Makes a link; the caller has checked where it leads.
@@ -162,8 +169,7 @@ impl Directory {
         symlinkat(target, &self.0, &temporary)?;
         Unfinished {
             directory: self,
-            temporary,
-            settled: false,
+            passing: Passing::Named(temporary),
         }
         .finish(name)
     }
@@ -173,9 +179,9 @@ impl Unfinished<'_> {
     /// Gives the file its name, in place of a file or link of that name.
     pub(super) fn finish(mut self, name: &OsStr) -> io::Result<()> {
         let directory = &self.directory.0;
-        match statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+        let replaces = match statat(directory, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => match FileType::from_raw_mode(stat.st_mode) {
-                FileType::RegularFile | FileType::Symlink => {}
+                FileType::RegularFile | FileType::Symlink => true,
                 FileType::Directory => return Err(Errno::ISDIR.into()),
                 // Replacing `/dev/null` by a file would be nobody's wish.
                 _ => {
@@ -184,20 +190,37 @@ impl Unfinished<'_> {
                     ));
                 }
             },
-            Err(Errno::NOENT) => {}
+            Err(Errno::NOENT) => false,
             Err(errno) => return Err(errno.into()),
+        };
+        if let Passing::Nameless(fd) = &self.passing {
+            let own = own_path(fd);
+            let named = |name: &OsStr| linkat(CWD, &own, directory, name, AtFlags::SYMLINK_FOLLOW);
+            match named(name) {
+                Ok(()) => {
+                    self.passing = Passing::Settled;
+                    return Ok(());
+                }
+                Err(Errno::EXIST) if replaces => {}
+                Err(errno) => return Err(errno.into()),
+            }
+            let temporary = temporary_name();
+            named(OsStr::new(&temporary))?;
+            self.passing = Passing::Named(temporary);
         }
-        renameat(directory, &self.temporary, directory, name)?;
-        self.settled = true;
+        if let Passing::Named(temporary) = &self.passing {
+            renameat(directory, temporary, directory, name)?;
+        }
+        self.passing = Passing::Settled;
         Ok(())
     }
 }
 
 impl Drop for Unfinished<'_> {
     fn drop(&mut self) {
-        if !self.settled {
+        if let Passing::Named(temporary) = &self.passing {
             // Nothing more can be done about it.
-            unlinkat(&self.directory.0, &self.temporary, AtFlags::empty()).unwrap_or_default();
+            unlinkat(&self.directory.0, temporary, AtFlags::empty()).unwrap_or_default();
         }
     }
 }
@@ -252,6 +275,27 @@ fn look_like(file: impl AsFd, mode: u32, modified: SystemTime) -> io::Result<()>
 
 /// A name that nobody else has: another process may have this one's number, in a container of its own
 /// or since this one was killed.
+/// A file without a name, where the system has such files and can name them later.
+#[cfg(target_os = "linux")]
+fn nameless(directory: &OwnedFd, mode: Mode) -> Option<OwnedFd> {
+    let flags = OFlags::WRONLY | OFlags::TMPFILE | OFlags::CLOEXEC;
+    let fd = openat(directory, ".", flags, mode).ok()?;
+    let (own, seen) = (
+        rustix::fs::fstat(&fd).ok()?,
+        statat(CWD, own_path(&fd), AtFlags::empty()).ok()?,
+    );
+    ((own.st_dev, own.st_ino) == (seen.st_dev, seen.st_ino)).then_some(fd)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn nameless(_: &OwnedFd, _: Mode) -> Option<OwnedFd> {
+    None
+}
+
+fn own_path(fd: &OwnedFd) -> String {
+    format!("/proc/self/fd/{}", fd.as_raw_fd())
+}
+
 fn temporary_name() -> String {
     let random = RandomState::new().build_hasher().finish();
     format!(".podkit-{random:016x}.part")
@@ -402,6 +446,19 @@ mod tests {
         let failed: Vec<_> = failed.iter().map(|(link, _)| &link.path).collect();
         assert_eq!(failed, [Path::new("second")]);
         assert_eq!(fs::read(root.join("d/d/up")).unwrap(), b"x");
+    }
+
+    #[test]
+    fn file_that_is_not_finished_has_no_name() {
+        let home = tempfile::tempdir_in("/var/tmp").unwrap();
+        let directory = Directory::open(home.path()).unwrap();
+        let (_file, unfinished) = directory.create(0o644).unwrap();
+        // What a program leaves that is killed now.
+        assert_eq!(fs::read_dir(home.path()).unwrap().count(), 0);
+        unfinished.finish(OsStr::new("name")).unwrap();
+        let (_file, unfinished) = directory.create(0o644).unwrap();
+        unfinished.finish(OsStr::new("name")).unwrap();
+        assert_eq!(fs::read_dir(home.path()).unwrap().count(), 1);
     }
 
     #[test]
