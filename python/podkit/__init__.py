@@ -15,6 +15,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from .async_sandbox import AsyncSandbox
     from .core.events import PodkitEventHandler
     from .errors import (
         AgentUnreachableError,
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
         ValidationError,
     )
     from .results import Event, FileInfo, ProcessInfo, Result, SandboxInfo, Stats, Usage
-    from .sandbox import AsyncSandbox, Sandbox
+    from .sandbox import Sandbox
     from .utils.lifecycle import (
         SessionProxy,
         get_docker_session,
@@ -53,7 +54,7 @@ _PLACES = {
     "get_docker_session": "utils.lifecycle",
     "reset_lifecycle_cache": "utils.lifecycle",
     "run_in_docker": "utils.lifecycle",
-    "AsyncSandbox": "sandbox",
+    "AsyncSandbox": "async_sandbox",
     "Sandbox": "sandbox",
     "Event": "results",
     "FileInfo": "results",
