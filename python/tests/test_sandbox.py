@@ -228,13 +228,14 @@ def test_ctrl_c_ends_a_wait_at_once(user: str) -> None:
 
 def test_other_threads_run_while_one_waits(user: str) -> None:
     sandbox = Sandbox(user, "s")
-    ticks = 0
-    waiting = threading.Thread(target=sandbox.exec, args=(["sleep", "0.5"],))
+    sandbox.exec(["mkfifo", "/tmp/gate"])
+    told: list[str] = []
+    waiting = threading.Thread(target=lambda: told.append(sandbox.exec(["cat", "/tmp/gate"]).stdout))
     waiting.start()
-    while waiting.is_alive():
-        ticks += 1
-        time.sleep(0.01)
-    assert ticks > 20
+    # The one ends only if the other can be called meanwhile.
+    assert sandbox.shell("echo opened > /tmp/gate", timeout=30).ok
+    waiting.join(30)
+    assert told == ["opened\n"]
 
 
 def test_forked_process_opens_its_own_connections(user: str) -> None:
@@ -308,10 +309,19 @@ def test_async_stream_and_events_are_iterated(user: str) -> None:
                 assert [piece async for piece in run] == [("stdout", b"got x\n")]
                 assert run.result is not None and run.result.ok
             events = sandbox.events()
-            first = asyncio.ensure_future(events.__anext__())
-            await asyncio.sleep(0.2)
-            await sandbox.exec(["true"])
-            assert (await asyncio.wait_for(first, 10)).kind == "exec_started"
+
+            async def started() -> str:
+                # The end of a command whose start was told to nobody may come first.
+                while (event := await events.__anext__()).kind != "exec_started":
+                    assert event.kind == "exec_ended"
+                return event.kind
+
+            first = asyncio.ensure_future(started())
+            for _ in range(1000):
+                await sandbox.exec(["true"])
+                if first.done():
+                    break
+            assert await asyncio.wait_for(first, 10) == "exec_started"
             await events.aclose()
 
     asyncio.run(main())
