@@ -22,12 +22,20 @@ wheel:
 agent:
     ./scripts/build-agent.sh
 
+# Breaks promises one by one, and sees that tests notice; ten minutes, and as much to build.
+mutations *args:
+    ./scripts/mutations.py {{args}}
+
 # Formatting, lints, and the structure that docs/architecture.md promises.
 tidy:
     cargo fmt --all --check
     cargo clippy --workspace --all-targets --features podkit/conformance -- -D warnings
     ./scripts/build-agent.sh --clippy
     cargo test -q -p podkit --test tidy
+
+# Ten million inputs for each fuzzer, or `just fuzz TARGET --runs N`; a table of what came of it.
+fuzz *args:
+    ./scripts/fuzz.sh {{args}}
 
 # Licences, sources and duplicate versions of what we depend on.
 deny:
@@ -36,3 +44,11 @@ deny:
 # The tables of docs/benchmarks.md.
 bench *args:
     ./scripts/bench.sh {{args}}
+
+# Attacks every engine, each attack with its control run, and writes the table of docs/security.md.
+prove *args:
+    ./scripts/prove.sh {{args}}
+
+# Other kernels and set-ups, in virtual machines; names of set-ups, or all of them.
+vm *args:
+    ./scripts/vm.sh {{args}}

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs the README's first command as a new user would: from a clean clone, with an empty
 # environment and empty state, without network; as root, and as an ordinary user (made here and
-# removed again) without sub-ids, with a range of them and with many.
+# removed again) without sub-ids, with a range of them, with many, and with ones that cannot be used.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 work=$(mktemp -d /var/tmp/podkit-first-run.XXXXXX)
@@ -40,7 +40,8 @@ useradd --create-home --home-dir "$work/home" "$user"
 chmod 755 "$work"
 install -m 755 "$podkit" "$work/podkit-bin"
 podkit="$work/podkit-bin"
-as_user() { setpriv --reuid "$user" --regid "$user" --init-groups env -i HOME="$work/home" PATH="$PATH" "$@"; }
+held=()
+as_user() { setpriv "${held[@]}" --reuid "$user" --regid "$user" --init-groups env -i HOME="$work/home" PATH="$PATH" "$@"; }
 
 # The README's first command, then the life of a session; doctor says whose ids containers have.
 first() {
@@ -65,3 +66,21 @@ first "shared range"
 echo "-- as an ordinary user with sub-ids for many containers" >&2
 sub_ids 655360
 first "own range"
+echo "-- as that user, when the machine was started anew and all ranges of ids are in use" >&2
+sub_ids 131072
+for session in bob/1 bob/2; do
+    as_user "$podkit" exec "$session" -- true
+    as_user "$podkit" stop "$session"
+done
+anew() { as_user PODKIT_RUN_DIR="$work/home/run" "$podkit" "$@"; }
+if anew exec bob/3 -- true 2>"$work/refused"; then
+    echo "error: a third container has ids" >&2
+    exit 1
+fi
+grep -q 'all 2 ranges of user ids are in use' "$work/refused"
+[ "$(anew exec bob/1 -- pwd)" = /workspace ]
+anew close bob/1
+anew close bob/2
+echo "-- as an ordinary user whose sub-ids cannot be used: newuidmap gains no rights" >&2
+held=(--no-new-privs)
+first "caller uid"

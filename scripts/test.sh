@@ -45,11 +45,11 @@ say "the shipped agent is what its sources build"
 
 say "tests"
 cargo nextest run --profile ci --workspace --features podkit/conformance
-cargo test -q --doc -p podkit -p podkit-agent -p podkit-runtime
+cargo test -q --doc -p podkit -p podkit-agent -p podkit-runtime --features podkit/settings
 
 say "the Python package: a wheel in a fresh environment"
 if [ "$(id -u)" = 0 ]; then
-    PROFILE=dev ./scripts/test-python.sh
+    PROFILE=dev PODKIT_TEST_ALSO=podman ./scripts/test-python.sh
 else
     PROFILE=dev PODKIT_TEST_BACKENDS=embedded ./scripts/test-python.sh
 fi

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from .async_podkit import AsyncPodkit
     from .async_sandbox import AsyncSandbox
     from .core.events import PodkitEventHandler
     from .errors import (
@@ -34,7 +35,20 @@ if TYPE_CHECKING:
         UnsupportedError,
         ValidationError,
     )
-    from .results import Event, FileInfo, ProcessInfo, Result, SandboxInfo, Stats, Usage
+    from .podkit import Health, Podkit
+    from .results import (
+        DiskUsage,
+        Event,
+        FileChange,
+        FileInfo,
+        GcReport,
+        ImageInfo,
+        ProcessInfo,
+        Result,
+        SandboxInfo,
+        Stats,
+        Usage,
+    )
     from .sandbox import Sandbox
     from .utils.lifecycle import (
         SessionProxy,
@@ -54,6 +68,13 @@ _PLACES = {
     "get_docker_session": "utils.lifecycle",
     "reset_lifecycle_cache": "utils.lifecycle",
     "run_in_docker": "utils.lifecycle",
+    "AsyncPodkit": "async_podkit",
+    "Podkit": "podkit",
+    "Health": "podkit",
+    "DiskUsage": "results",
+    "FileChange": "results",
+    "GcReport": "results",
+    "ImageInfo": "results",
     "AsyncSandbox": "async_sandbox",
     "Sandbox": "sandbox",
     "Event": "results",
@@ -83,17 +104,24 @@ _PLACES = {
 __all__ = [
     "AgentUnreachableError",
     "AlreadyExistsError",
+    "AsyncPodkit",
     "AsyncSandbox",
     "CommandError",
     "ConflictError",
     "ContainerGoneError",
+    "DiskUsage",
     "Event",
+    "FileChange",
     "FileInfo",
+    "GcReport",
+    "Health",
+    "ImageInfo",
     "ImageNotFoundError",
     "InvalidInputError",
     "LimitExceededError",
     "NotFoundError",
     "PermissionDeniedError",
+    "Podkit",
     "PodkitError",
     "PodkitEventHandler",
     "PortPool",

@@ -11,7 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from .core.models import ContainerConfig
+    from .core.models import ContainerConfig, StartupVerificationConfig
 
 #: Above what one is not a limit any more.
 NO_LIMIT = 2**63 - 1
@@ -52,6 +52,26 @@ def mount_of(mount: Any, where: str) -> dict[str, Any]:
             raise _check.bad(f"{where}['Type']", f"is `bind`, `volume` or `tmpfs`, not {kind!r}")
         source = {kind: named}
     return {"source": source, "target": target, "read_only": read_only}
+
+
+def startup(verification: StartupVerificationConfig | None) -> tuple[int, float, int] | None:
+    """How often a container is looked at after its start, how far apart, and how many lines of its log a
+    failure has.
+
+    Raises:
+        InvalidInputError: so many checks need more time than there is.
+    """
+    if verification is None:
+        return None
+    # Fields may have been changed in place since they were checked.
+    config = type(verification).model_validate(verification.model_dump())
+    checks, interval = config.required_consecutive_checks, config.check_interval_seconds
+    possible = int(config.max_wait_seconds / interval + 1e-9)
+    if possible < checks:
+        text = f"has time for {possible} checks, {interval:g} s apart, and {checks} are required"
+        raise _check.bad("startup_verification.max_wait_seconds", text)
+    lines = config.log_tail_lines if config.capture_logs_on_failure else 0
+    return checks, interval, lines
 
 
 def of_config(

@@ -5,10 +5,11 @@ from __future__ import annotations
 import builtins
 import os
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from pathlib import Path
 
 from . import _check
 from ._calls import finish, only
-from ._opened import _list, _Opened, _remove
+from ._opened import _list, _Opened, _remove, _split
 from .errors import PodkitError
 from .files import AsyncFiles
 from .handles import AsyncProcess
@@ -20,6 +21,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from datetime import timedelta
     from typing import Any
+
+    from ._calls import Steps
+    from ._native import Call
+    from ._native import Events as NativeEvents
+    from ._native import Podkit as NativePodkit
+    from .async_podkit import AsyncPodkit
 
     Command = Sequence[str | bytes | os.PathLike[str]]
     Content = str | bytes | bytearray | memoryview
@@ -40,8 +47,9 @@ class AsyncSandbox(_Opened):
         session: str | None = None,
         *,
         backend: str | None = None,
+        prefix: str | None = None,
+        podkit: AsyncPodkit | None = None,
         image: str | None = None,
-        prefix: str = "podkit",
         cpus: float | None = None,
         memory: str | int | None = None,
         swap: str | int | None = None,
@@ -53,12 +61,30 @@ class AsyncSandbox(_Opened):
         hostname: str | None = None,
         entrypoint: Sequence[str] | None = None,
         command: Sequence[str] | None = None,
+        image_defaults: bool | None = None,
         mounts: Iterable[Any] | None = None,
-        ports: Iterable[int] | Mapping[int, int | None] | None = None,
+        host_paths: Iterable[str | os.PathLike[str]] | None = None,
+        ports: Iterable[int | str] | Mapping[int, int | None] | None = None,
         network: str | Iterable[str] | None = None,
+        aliases: Iterable[str] | None = None,
+        dns: Iterable[str] | None = None,
+        hosts: Mapping[str, str] | None = None,
         labels: Mapping[str, str] | None = None,
         read_only_root: bool | None = None,
+        ulimits: Mapping[str, int | tuple[int, int]] | None = None,
+        devices: Iterable[str] | None = None,
+        gpus: int | str | Iterable[str] | None = None,
         runtime: str | None = None,
+        platform: str | None = None,
+        pull: str | None = None,
+        auto_remove: bool | None = None,
+        inherit_image: bool | None = None,
+        inherit_networks: bool | None = None,
+        add_capabilities: Iterable[str] | None = None,
+        drop_capabilities: Iterable[str] | None = None,
+        seccomp_unconfined: bool | None = None,
+        allow_new_privileges: bool | None = None,
+        isolation: str | None = None,
         workspace: str | os.PathLike[str] | None = None,
         workspace_host: str | os.PathLike[str] | None = None,
         auto_stop: Seconds | bool | None = None,
@@ -69,45 +95,13 @@ class AsyncSandbox(_Opened):
         create: bool = True,
         keep: bool | None = None,
         ready_port: int | None = None,
+        ready_path: str | None = None,
+        ready_command: Sequence[str] | None = None,
         ready_timeout: Seconds = 30.0,
+        startup_checks: int | None = None,
+        startup_interval: Seconds = 1.0,
     ) -> None:
-        super().__init__(
-            user,
-            session,
-            backend,
-            prefix,
-            on_conflict,
-            create,
-            keep,
-            ready_port,
-            ready_timeout,
-            {
-                "image": image,
-                "cpus": cpus,
-                "memory": memory,
-                "swap": swap,
-                "shm": shm,
-                "pids_max": pids_max,
-                "env": env,
-                "cwd": cwd,
-                "user": user_name,
-                "hostname": hostname,
-                "entrypoint": entrypoint,
-                "command": command,
-                "mounts": mounts,
-                "ports": ports,
-                "network": network,
-                "labels": labels,
-                "read_only_root": read_only_root,
-                "runtime": runtime,
-                "workspace": workspace,
-                "workspace_host": workspace_host,
-                "auto_stop": auto_stop,
-                "idle_timeout": idle_timeout,
-                "max_lifetime": max_lifetime,
-                "exec_timeout": exec_timeout,
-            },
-        )
+        super().__init__(user, session, *_split(locals()))
 
     @classmethod
     async def get_or_create(cls, user: str, session: str, **options: Any) -> AsyncSandbox:
@@ -123,14 +117,14 @@ class AsyncSandbox(_Opened):
 
     @classmethod
     async def list(
-        cls, *, user: str | None = None, backend: str | None = None, prefix: str = "podkit"
+        cls, *, user: str | None = None, backend: str | None = None, prefix: str | None = None
     ) -> list[SandboxInfo]:
         """The sessions of a prefix, or one user's."""
         return await finish(_list(user, backend, prefix))
 
     @classmethod
     async def remove(
-        cls, user: str, session: str, *, backend: str | None = None, prefix: str = "podkit"
+        cls, user: str, session: str, *, backend: str | None = None, prefix: str | None = None
     ) -> bool:
         """Removes a session's container without opening it; gives whether there was one."""
         return await finish(_remove(user, session, backend, prefix))
@@ -271,6 +265,22 @@ class AsyncSandbox(_Opened):
         """Replaces a file at once; missing directories above it are made."""
         await (await self.files()).write(path, content)
 
+    async def to_host_path(self, path: str | os.PathLike[str]) -> Path:
+        """Where this program finds what the container has at a path in its workspace.
+
+        Raises:
+            InvalidInputError: the path is not in the workspace, or the sandbox has none on this machine.
+        """
+        return Path((await finish(self._session())).to_host_path(_check.text(path, "path")))
+
+    async def to_container_path(self, path: str | os.PathLike[str]) -> Path:
+        """Where the container has what this program has at a path in the workspace.
+
+        Raises:
+            InvalidInputError: the path is not in the workspace, or the sandbox has none on this machine.
+        """
+        return Path((await finish(self._session())).to_container_path(_check.text(path, "path")))
+
     async def url(self, port: int) -> str:
         """Where a published port of the container is found."""
         return await finish(self._of_session("url", _check.port(port)))
@@ -278,6 +288,10 @@ class AsyncSandbox(_Opened):
     async def ports(self) -> builtins.list[Port]:
         """The published ports."""
         return await finish(self._ports())
+
+    async def listening_ports(self) -> builtins.list[dict[str, Any]]:
+        """What listens in the container, published or not: port, address, pid, name."""
+        return await finish(self._of_session("listening_ports"))
 
     async def wait_for_port(self, port: int, timeout: Seconds = 30.0) -> None:
         """Waits until something listens at a port of the container's."""
@@ -304,12 +318,9 @@ class AsyncSandbox(_Opened):
         while (facts := await finish(only(stream.next()))) is not None:
             yield Stats(facts)
 
-    async def events(self) -> AsyncIterator[Event]:
+    def events(self) -> AsyncEvents:
         """What happens to this session from now on, as far as this process does it or sees it."""
-        stream = (await finish(self._podkit())).events()
-        while (facts := await finish(only(stream.next()))) is not None:
-            if facts["kind"] == "missed" or (facts["user_id"], facts["session_id"]) == self._ids():
-                yield Event(facts)
+        return AsyncEvents(self._podkit(), self._ids())
 
     async def set_limits(
         self,
@@ -338,12 +349,21 @@ class AsyncSandbox(_Opened):
         """Stops the container. Its files stay, and its next use starts it again."""
         await finish(self._of_podkit("stop", _check.seconds(grace, "grace", zero=True)))
 
+    @property
+    def backend(self) -> str:
+        """Name of the engine, as it was given."""
+        return self._backend
+
     async def close(self) -> bool:
         """Removes the container and leaves its workspace; gives whether there was one."""
         return await finish(self._close())
 
     async def __aenter__(self) -> AsyncSandbox:
-        await self.open()
+        try:
+            await self.open()
+        except BaseException as error:
+            self._give_up(error)
+            raise
         return self
 
     async def __aexit__(self, kind: object, error: object, trace: object) -> None:
@@ -354,3 +374,46 @@ class AsyncSandbox(_Opened):
         except PodkitError:
             if error is None:
                 raise
+
+
+class AsyncEvents:
+    """What happens to sessions: an asynchronous iterator of :class:`podkit.Event`.
+
+    It begins when it is made, or, where nothing was connected yet, with the first that is asked for.
+    """
+
+    def __init__(self, connecting: Steps[NativePodkit], ids: tuple[str, str] | None) -> None:
+        self._ids = ids
+        self._stream: NativeEvents | None = None
+        self._first: Call[Any] | None = None
+        self._connecting = connecting
+        try:
+            self._first = next(connecting)
+        except StopIteration as connected:
+            self._stream = connected.value.events()
+
+    def _connect(self) -> Steps[NativeEvents]:
+        value = yield self._first  # type: ignore[misc]
+        try:
+            while True:
+                value = yield self._connecting.send(value)
+        except StopIteration as connected:
+            return connected.value.events()
+
+    def __aiter__(self) -> AsyncEvents:
+        return self
+
+    async def __anext__(self) -> Event:
+        if self._stream is None:
+            if self._first is None:
+                raise StopAsyncIteration
+            self._stream = await finish(self._connect())
+        while (facts := await finish(only(self._stream.next()))) is not None:
+            ids = facts["user_id"], facts["session_id"]
+            if self._ids is None or facts["kind"] == "missed" or ids == self._ids:
+                return Event(facts)
+        raise StopAsyncIteration
+
+    async def aclose(self) -> None:
+        """Ends it."""
+        self._stream = self._first = None

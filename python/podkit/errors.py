@@ -187,6 +187,21 @@ _CLASSES: dict[str, type[PodkitError]] = {
 }
 
 
+#: What hints of the library name, and what has that name here.
+_NAMES = (
+    ("`--reuse`", '`on_conflict="reuse"`'),
+    ("`--replace`", '`on_conflict="replace"`'),
+    ("`SessionSpec::port`", "`ports`"),
+    ("`--state-dir`", "`PODKIT_STATE_DIR`"),
+    ("`reader`, which has no limit", "`read_stream`, which has no limit"),
+    ("a `Workspace` in the session's spec", "`workspace`"),
+    ("with `podkit image pull`", "by `Podkit.pull_image`"),
+    ("with creation allowed", "with `create=True`"),
+    ("`podkit gc --idle 10m` does", "`Podkit.gc(idle=600)` does"),
+    ("isolation `caller-uid`", "isolation `caller_uid`"),
+)
+
+
 def _from_native(
     kind: str,
     text: str,
@@ -197,6 +212,9 @@ def _from_native(
     cleanup: tuple[PodkitError, ...],
     retryable: bool,
 ) -> PodkitError:
+    if hint is not None:
+        for theirs, ours in _NAMES:
+            hint = hint.replace(theirs, ours)
     return _CLASSES.get(kind, PodkitError)(
         text,
         kind=kind,

@@ -6,7 +6,9 @@ from collections.abc import AsyncIterator, Iterator
 
 from . import _check, _spec
 from ._calls import finish, only, wait
+from ._options import _terminal
 from .results import ProcessInfo
+from .streams import AsyncStream, Stream
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,6 +46,9 @@ class _ProcessCalls:
         chunks = yield self._native.logs(tail=tail, only=_only(stream))
         return b"".join(piece for _, piece in chunks).decode("utf-8", "replace")
 
+    def _attach(self, terminal: Any) -> Steps[Any]:
+        return only(self._native.attach(_terminal(terminal)))
+
     def _follow(self, tail: Any, stream: Any) -> Steps[Any]:
         tail = _check.maybe_integer(tail, "tail", 0, _spec.NO_LIMIT)
         return only(self._native.follow(tail=tail, only=_only(stream)))
@@ -71,6 +76,18 @@ class Process(_ProcessCalls):
     def signal(self, number: int) -> None:
         """Sends a signal to its process group."""
         wait(only(self._native.signal(_check.integer(number, "number", 1, 64))))
+
+    def attach(self, terminal: tuple[int, int] | None = None) -> Stream:
+        """Joins in with a process that has a terminal: what it showed last, then what it shows.
+
+        What is written to the stream is typed. ``terminal`` is its rows and columns from now on. Leaving the
+        stream leaves the process as it is.
+        """
+        return Stream(wait(self._attach(terminal)))
+
+    def set_keep_alive(self, keep: bool) -> None:
+        """Says whether the container does not stop by itself while it runs."""
+        wait(only(self._native.set_keep_alive(bool(keep))))
 
     def forget(self) -> None:
         """Forgets it and its log, when it has ended."""
@@ -114,6 +131,18 @@ class AsyncProcess(_ProcessCalls):
     async def signal(self, number: int) -> None:
         """Sends a signal to its process group."""
         await finish(only(self._native.signal(_check.integer(number, "number", 1, 64))))
+
+    async def attach(self, terminal: tuple[int, int] | None = None) -> AsyncStream:
+        """Joins in with a process that has a terminal: what it showed last, then what it shows.
+
+        What is written to the stream is typed. ``terminal`` is its rows and columns from now on. Leaving the
+        stream leaves the process as it is.
+        """
+        return AsyncStream(await finish(self._attach(terminal)))
+
+    async def set_keep_alive(self, keep: bool) -> None:
+        """Says whether the container does not stop by itself while it runs."""
+        await finish(only(self._native.set_keep_alive(bool(keep))))
 
     async def forget(self) -> None:
         """Forgets it and its log, when it has ended."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timezone
 
-from .errors import CommandError
+from .errors import CommandError, PodkitError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -12,7 +12,22 @@ if TYPE_CHECKING:
 
     from ._native import Output
 
-__all__ = ["Event", "FileInfo", "Port", "ProcessInfo", "Result", "SandboxInfo", "Stats", "Usage"]
+__all__ = [
+    "DiskUsage",
+    "Event",
+    "FileChange",
+    "FileInfo",
+    "GcReport",
+    "ImageInfo",
+    "Parent",
+    "Port",
+    "ProcessInfo",
+    "PullProgress",
+    "Result",
+    "SandboxInfo",
+    "Stats",
+    "Usage",
+]
 
 
 def _time(value: float | None) -> datetime | None:
@@ -107,7 +122,7 @@ class Result(Exit):
 
     __slots__ = ("_output",)
 
-    _output: Output
+    _output: Output | _Copied
 
     def __init__(self, output: Output) -> None:
         super().__init__(output.result())
@@ -159,6 +174,33 @@ class Result(Exit):
         }.get(self.outcome, "ended with its session")
         tail = "\n".join(self.stderr.splitlines()[-5:])
         raise CommandError(f"the command {how}: {tail}" if tail else f"the command {how}", result=self)
+
+
+class _Copied:
+    """What a command wrote, in a copy of its result."""
+
+    __slots__ = ("_output", "_stderr", "_stdout")
+
+    def __init__(self, stdout: bytes, stderr: bytes, output: bytes) -> None:
+        self._stdout, self._stderr, self._output = stdout, stderr, output
+
+    def stdout_bytes(self) -> bytes:
+        return self._stdout
+
+    def stderr_bytes(self) -> bytes:
+        return self._stderr
+
+    def output_bytes(self) -> bytes:
+        return self._output
+
+    def stdout_text(self) -> str:
+        return self._stdout.decode("utf-8", "replace")
+
+    def stderr_text(self) -> str:
+        return self._stderr.decode("utf-8", "replace")
+
+    def output_text(self) -> str:
+        return self._output.decode("utf-8", "replace")
 
 
 class Event(_Facts):
@@ -213,6 +255,137 @@ class FileInfo(_Facts):
     def is_dir(self) -> bool:
         """Whether it is a directory."""
         return self.kind == "directory"
+
+
+class FileChange(_Facts):
+    """Something that happened to a file below a directory that is watched."""
+
+    __slots__ = ("is_dir", "kind", "path")
+
+    #: ``created``, ``modified``, ``attributes``, ``removed``, ``moved_from``, ``moved_to``, or ``missed``:
+    #: more happened than could be told.
+    kind: str
+    #: Whether it is a directory.
+    is_dir: bool
+    #: Where it is below the directory that is watched.
+    path: str
+
+    def __init__(self, facts: dict[str, Any]) -> None:
+        self.kind = facts["kind"]
+        self.is_dir = facts["directory"]
+        self.path = facts["path"]
+
+
+class DiskUsage(_Facts):
+    """What a file or a tree takes."""
+
+    __slots__ = ("directories", "disk_bytes", "files", "size_bytes", "unread")
+
+    #: Bytes on the disk.
+    disk_bytes: int
+    #: Bytes of contents.
+    size_bytes: int
+    files: int
+    directories: int
+    #: Directories that could not be looked into.
+    unread: int
+
+    def __init__(self, facts: dict[str, Any]) -> None:
+        self.disk_bytes = facts["disk_bytes"]
+        self.size_bytes = facts["size_bytes"]
+        self.files = facts["files"]
+        self.directories = facts["directories"]
+        self.unread = facts["unread"]
+
+
+class ImageInfo(_Facts):
+    """An image of an engine's."""
+
+    __slots__ = (
+        "command",
+        "created_at",
+        "digests",
+        "entrypoint",
+        "id",
+        "names",
+        "platform",
+        "size_bytes",
+        "user",
+    )
+
+    id: str
+    names: list[str]
+    digests: list[str]
+    size_bytes: int
+    created_at: datetime | None
+    platform: str | None
+    entrypoint: list[str]
+    command: list[str]
+    user: str | None
+
+    def __init__(self, facts: dict[str, Any]) -> None:
+        self.id = facts["id"]
+        self.names = facts["names"]
+        self.digests = facts["digests"]
+        self.size_bytes = facts["size_bytes"]
+        self.created_at = _time(facts["created_at"])
+        self.platform = facts["platform"]
+        self.entrypoint = facts["entrypoint"]
+        self.command = facts["command"]
+        self.user = facts["user"]
+
+
+class PullProgress(_Facts):
+    """How far the fetching of an image is."""
+
+    __slots__ = ("current", "image", "layer", "status", "total")
+
+    image: str
+    layer: str | None
+    #: What is being done, in the engine's words.
+    status: str
+    current: int
+    total: int | None
+
+    def __init__(self, facts: dict[str, Any]) -> None:
+        self.image = facts["image"]
+        self.layer = facts["layer"]
+        self.status = facts["status"]
+        self.current = facts["current"]
+        self.total = facts["total"]
+
+
+class GcReport(_Facts):
+    """What was removed because nobody used it."""
+
+    __slots__ = ("failed", "kept", "removed")
+
+    #: User and session of what was removed, or would be.
+    removed: list[tuple[str, str]]
+    #: How many were left.
+    kept: int
+    #: What could not be removed.
+    failed: list[PodkitError]
+
+    def __init__(self, facts: dict[str, Any]) -> None:
+        self.removed = facts["removed"]
+        self.kept = facts["kept"]
+        self.failed = facts["failed"]
+
+
+class Parent(_Facts):
+    """The container that this program itself runs in."""
+
+    __slots__ = ("container", "image", "networks")
+
+    container: str
+    image: str
+    networks: list[str]
+
+    def __init__(self, facts: dict[str, Any]) -> None:
+        self.container = facts["container"]
+        self.image = facts["image"]
+        self.networks = facts["networks"]
 
 
 class Port(_Facts):

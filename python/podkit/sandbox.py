@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 
 from . import _check, _connect
 from ._calls import wait
-from ._opened import _list, _Opened, _remove, _Shared
+from ._opened import _list, _Opened, _remove, _Shared, _split
 from ._options import make_spec
 from .errors import InvalidInputError, PodkitError
 from .files import Files
@@ -19,6 +20,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from datetime import timedelta
     from typing import Any
+
+    from .podkit import Podkit
 
     Command = Sequence[str | bytes | os.PathLike[str]]
     Content = str | bytes | bytearray | memoryview
@@ -165,15 +168,31 @@ class SandboxMethods(_Shared):
     @property
     def files(self) -> Files:
         """The container's files, as its user sees them."""
-        return Files(wait(self._session()).files())
+        return Files(wait(self._session()).files(), self._use)
 
     def files_as(self, user: str) -> Files:
         """The container's files, as another user sees them."""
-        return Files(wait(self._session()).files(_check.text(user, "user")))
+        return Files(wait(self._session()).files(_check.text(user, "user")), self._use)
 
     def read_file(self, path: str | os.PathLike[str]) -> str:
         """The text of a file; what is not UTF-8 is replaced."""
         return self.files.read(path).decode("utf-8", "replace")
+
+    def to_host_path(self, path: str | os.PathLike[str]) -> Path:
+        """Where this program finds what the container has at a path in its workspace.
+
+        Raises:
+            InvalidInputError: the path is not in the workspace, or the sandbox has none on this machine.
+        """
+        return Path(wait(self._session()).to_host_path(_check.text(path, "path")))
+
+    def to_container_path(self, path: str | os.PathLike[str]) -> Path:
+        """Where the container has what this program has at a path in the workspace.
+
+        Raises:
+            InvalidInputError: the path is not in the workspace, or the sandbox has none on this machine.
+        """
+        return Path(wait(self._session()).to_container_path(_check.text(path, "path")))
 
     def url(self, port: int) -> str:
         """Where a published port of the container is found."""
@@ -257,12 +276,43 @@ def _events(stream: Any, ids: tuple[str, str]) -> Iterator[Event]:
             yield Event(facts)
 
 
+def spec_names() -> frozenset[str]:
+    """The keywords that say what a container is like."""
+    names = Sandbox.__init__.__code__.co_varnames
+    count = Sandbox.__init__.__code__.co_argcount + Sandbox.__init__.__code__.co_kwonlyargcount
+    return frozenset(names[:count]) - _OF_OPENING
+
+
+#: Keywords that say whose a sandbox is, and how it is opened.
+_OF_OPENING = frozenset(
+    {
+        "backend",
+        "create",
+        "keep",
+        "on_conflict",
+        "podkit",
+        "prefix",
+        "ready_command",
+        "ready_path",
+        "ready_port",
+        "ready_timeout",
+        "self",
+        "session",
+        "startup_checks",
+        "startup_interval",
+        "user",
+    }
+)
+
+
 class Sandbox(_Opened, SandboxMethods):
     """One user's container, blocking.
 
     With ``user`` and ``session`` it is made on first use and found again ever after, by any process;
     leaving the ``with`` block lets it be. Without ids it is a throw-away one: leaving the block removes it,
-    and so does the end of the program.
+    and so does the end of the program. Its ``idle_timeout`` is ten minutes unless another one is said: where
+    the program was killed, :meth:`Podkit.gc` removes it after that. What is not said here is as the environment (``PODKIT_BACKEND``,
+    ``PODKIT_IMAGE`` and so on) and the configuration file say, as on the command line.
 
     >>> with Sandbox() as sandbox:
     ...     sandbox.files.write("hello.txt", "hi")
@@ -270,23 +320,46 @@ class Sandbox(_Opened, SandboxMethods):
     'hi'
 
     Args:
-        user: whose it is.
+        user: whose it is; the caller's own, as the settings say, for a ``session`` without it.
         session: which of the user's.
-        backend: ``auto``, ``embedded``, ``docker``, ``podman`` or a URL; else ``PODKIT_BACKEND``.
-        image: ``host``, ``dir:/path``, ``tar:/path`` or a name; else ``PODKIT_IMAGE``, else the engine's.
+        backend: ``auto``, ``embedded``, ``docker``, ``podman`` or a URL.
         prefix: whose sessions these are; other prefixes' are never touched.
+        podkit: what it belongs to, instead of ``backend`` and ``prefix``.
+        image: ``host``, ``dir:/path``, ``tar:/path`` or a name.
         cpus, memory, swap, shm, pids_max: limits; one core, 512m and 512 processes without.
         env, cwd, user_name, hostname, entrypoint, command: as their names say.
-        mounts: :class:`podkit.core.models.Mount`, or dictionaries as Docker's API has them.
-        ports: numbers, or a mapping of the container's to this machine's (0 for any free one).
+        image_defaults: whether the image's own entrypoint and command run.
+        mounts: ``SOURCE:TARGET[:ro]``, :class:`podkit.core.models.Mount`, or dictionaries as Docker's API
+            has them.
+        host_paths: further directories of this machine's in the image ``host``.
+        ports: numbers, texts as ``127.0.0.1:8080:80``, or a mapping of the container's to this machine's
+            (0 for any free one).
         network: ``default``, ``outbound``, ``none``, ``host``, or names of networks.
+        aliases, dns, hosts: further names of the container's, name servers, lines of ``/etc/hosts``.
+        ulimits: limits of each process, as ``{"nofile": 1024}`` or ``{"nofile": (1024, 4096)}``.
+        devices, gpus: ``/dev/x[:/dev/y[:rwm]]``; ``all``, a number, or names.
+        runtime, platform: the engine's runtime, the image's platform.
+        pull: when the image is fetched: ``missing``, ``always`` or ``never``.
+        auto_remove: whether the engine removes the container as soon as it stops.
+        inherit_image, inherit_networks: those of the container that this program runs in.
+        add_capabilities, drop_capabilities, seccomp_unconfined, allow_new_privileges: hardening
+            otherwise than usual.
+        isolation: ``own_range``, ``shared_range`` or ``caller_uid``: how user ids are kept apart.
         workspace: a directory of this machine; ``workspaces/USER/SESSION`` in it is ``/workspace``.
+        workspace_host: the same directory as the engine sees it.
         auto_stop: seconds without use after which it stops (60); ``False`` for never.
         idle_timeout, max_lifetime, exec_timeout: further clocks, in seconds.
         on_conflict: what happens to one that was made otherwise: ``fail``, ``reuse`` or ``replace``.
         create: whether a missing one is made.
         keep: whether leaving the ``with`` block lets it be.
-        ready_port: a port of the container's that has to answer before it is opened.
+        ready_port, ready_path, ready_command: what has to answer before it is opened: a port of the
+            container's, a page at it, or a command.
+        startup_checks: how often it has to be seen to stay up after a start, ``startup_interval`` apart.
+
+    Raises:
+        InvalidInputError: an argument cannot be used (a ``ValueError``).
+        ConflictError: there is one that was made otherwise.
+        UnsupportedError: the engine cannot do it.
     """
 
     def __init__(
@@ -295,8 +368,9 @@ class Sandbox(_Opened, SandboxMethods):
         session: str | None = None,
         *,
         backend: str | None = None,
+        prefix: str | None = None,
+        podkit: Podkit | None = None,
         image: str | None = None,
-        prefix: str = "podkit",
         cpus: float | None = None,
         memory: str | int | None = None,
         swap: str | int | None = None,
@@ -308,12 +382,30 @@ class Sandbox(_Opened, SandboxMethods):
         hostname: str | None = None,
         entrypoint: Sequence[str] | None = None,
         command: Sequence[str] | None = None,
+        image_defaults: bool | None = None,
         mounts: Iterable[Any] | None = None,
-        ports: Iterable[int] | Mapping[int, int | None] | None = None,
+        host_paths: Iterable[str | os.PathLike[str]] | None = None,
+        ports: Iterable[int | str] | Mapping[int, int | None] | None = None,
         network: str | Iterable[str] | None = None,
+        aliases: Iterable[str] | None = None,
+        dns: Iterable[str] | None = None,
+        hosts: Mapping[str, str] | None = None,
         labels: Mapping[str, str] | None = None,
         read_only_root: bool | None = None,
+        ulimits: Mapping[str, int | tuple[int, int]] | None = None,
+        devices: Iterable[str] | None = None,
+        gpus: int | str | Iterable[str] | None = None,
         runtime: str | None = None,
+        platform: str | None = None,
+        pull: str | None = None,
+        auto_remove: bool | None = None,
+        inherit_image: bool | None = None,
+        inherit_networks: bool | None = None,
+        add_capabilities: Iterable[str] | None = None,
+        drop_capabilities: Iterable[str] | None = None,
+        seccomp_unconfined: bool | None = None,
+        allow_new_privileges: bool | None = None,
+        isolation: str | None = None,
         workspace: str | os.PathLike[str] | None = None,
         workspace_host: str | os.PathLike[str] | None = None,
         auto_stop: Seconds | bool | None = None,
@@ -324,46 +416,18 @@ class Sandbox(_Opened, SandboxMethods):
         create: bool = True,
         keep: bool | None = None,
         ready_port: int | None = None,
+        ready_path: str | None = None,
+        ready_command: Sequence[str] | None = None,
         ready_timeout: Seconds = 30.0,
+        startup_checks: int | None = None,
+        startup_interval: Seconds = 1.0,
     ) -> None:
-        super().__init__(
-            user,
-            session,
-            backend,
-            prefix,
-            on_conflict,
-            create,
-            keep,
-            ready_port,
-            ready_timeout,
-            {
-                "image": image,
-                "cpus": cpus,
-                "memory": memory,
-                "swap": swap,
-                "shm": shm,
-                "pids_max": pids_max,
-                "env": env,
-                "cwd": cwd,
-                "user": user_name,
-                "hostname": hostname,
-                "entrypoint": entrypoint,
-                "command": command,
-                "mounts": mounts,
-                "ports": ports,
-                "network": network,
-                "labels": labels,
-                "read_only_root": read_only_root,
-                "runtime": runtime,
-                "workspace": workspace,
-                "workspace_host": workspace_host,
-                "auto_stop": auto_stop,
-                "idle_timeout": idle_timeout,
-                "max_lifetime": max_lifetime,
-                "exec_timeout": exec_timeout,
-            },
-        )
-        wait(self._session())
+        super().__init__(user, session, *_split(locals()))
+        try:
+            wait(self._session())
+        except BaseException as error:
+            self._give_up(error)
+            raise
 
     @classmethod
     def get_or_create(cls, user: str, session: str, **options: Any) -> Sandbox:
@@ -377,13 +441,15 @@ class Sandbox(_Opened, SandboxMethods):
 
     @classmethod
     def list(
-        cls, *, user: str | None = None, backend: str | None = None, prefix: str = "podkit"
+        cls, *, user: str | None = None, backend: str | None = None, prefix: str | None = None
     ) -> list[SandboxInfo]:
         """The sessions of a prefix, or one user's."""
         return wait(_list(user, backend, prefix))
 
     @classmethod
-    def remove(cls, user: str, session: str, *, backend: str | None = None, prefix: str = "podkit") -> bool:
+    def remove(
+        cls, user: str, session: str, *, backend: str | None = None, prefix: str | None = None
+    ) -> bool:
         """Removes a session's container without opening it; gives whether there was one."""
         return wait(_remove(user, session, backend, prefix))
 

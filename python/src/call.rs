@@ -4,7 +4,11 @@ use std::{future::Future, pin::Pin, time::Duration};
 
 use podkit::{Error, ErrorKind, Result};
 use pyo3::{prelude::*, types::PyString};
-use tokio::{runtime::Runtime, select, task::AbortHandle, time::sleep};
+use tokio::{
+    runtime::Runtime,
+    task::{AbortHandle, block_in_place},
+    time::timeout,
+};
 
 use crate::failure::raised;
 
@@ -130,9 +134,23 @@ impl Call {
     /// Waits for the result, without holding the interpreter. A signal whose handler raises ends the
     /// wait at once, and gives the operation up.
     fn wait(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        let work = self.take(py)?;
+        let mut work = self.take(py)?;
         let runtime = runtime(py).map_err(|error| raised(py, &error))?;
-        let ended = py.detach(|| runtime.block_on(watched(work)))?;
+        let ended = loop {
+            // A finaliser may wait in a thread of the runtime: its other tasks go to another one.
+            let wait = || block_in_place(|| runtime.block_on(turn(&mut work)));
+            if let Some(ended) = py.detach(wait) {
+                break ended;
+            }
+            // Handlers call podkit themselves, which nobody can from inside of the runtime.
+            if let Err(error) = py.check_signals() {
+                py.detach(|| {
+                    let _entered = runtime.enter();
+                    drop(work);
+                });
+                return Err(error);
+            }
+        };
         match ended {
             Ok(answer) => answer(py),
             Err(error) => Err(raised(py, &error)),
@@ -169,17 +187,12 @@ impl Call {
     }
 }
 
-/// Waits; in the thread that Python runs handlers of signals in, looks for signals meanwhile.
-async fn watched(mut work: Work) -> PyResult<Result<Answer>> {
-    if rustix::thread::gettid() != rustix::process::getpid() {
-        return Ok(work.await);
-    }
-    loop {
-        select! {
-            biased;
-            ended = &mut work => return Ok(ended),
-            () = sleep(SIGNAL_CHECK) => Python::attach(|py| py.check_signals())?,
-        }
+/// Waits; in the thread that Python runs handlers of signals in, only until they are to be looked for.
+async fn turn(work: &mut Work) -> Option<Result<Answer>> {
+    if rustix::thread::gettid() == rustix::process::getpid() {
+        timeout(SIGNAL_CHECK, work).await.ok()
+    } else {
+        Some(work.await)
     }
 }
 

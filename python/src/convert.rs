@@ -8,7 +8,7 @@ use podkit::{
 };
 use pyo3::{
     prelude::*,
-    types::{PyBytes, PyDict, PyString},
+    types::{PyBytes, PyDict, PyModule, PyString},
 };
 
 /// Seconds since 1970.
@@ -49,6 +49,13 @@ pub(crate) fn result<'py>(py: Python<'py>, result: &ExecResult) -> PyResult<Boun
     facts.set_item("usage", usage(py, &result.usage)?)?;
     Ok(facts)
 }
+
+/// Standard output, standard error, and both in the order of their arrival.
+type Streams<'py> = (
+    Bound<'py, PyBytes>,
+    Bound<'py, PyBytes>,
+    Bound<'py, PyBytes>,
+);
 
 /// A command's whole result. Its bytes are copied only when they are asked for.
 #[pyclass(frozen)]
@@ -98,6 +105,17 @@ impl Output {
     #[getter]
     fn stderr_empty(&self) -> bool {
         self.0.stderr.is_empty()
+    }
+
+    /// Copies, also those for other processes, are Python's own.
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, Streams<'py>)> {
+        let streams = (
+            self.stdout_bytes(py),
+            self.stderr_bytes(py),
+            self.output_bytes(py),
+        );
+        let copied = PyModule::import(py, "podkit.results")?.getattr("_Copied")?;
+        Ok((copied, streams))
     }
 }
 

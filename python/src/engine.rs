@@ -1,54 +1,31 @@
 //! Engines, and the sessions of a prefix on one of them.
 
-use std::{path::PathBuf, time::Duration};
+use std::{num::NonZeroUsize, path::PathBuf, sync::Arc};
 
 use podkit::{
-    ConnectOptions, DockerOptions, Error, GcOptions, HealthOptions, LimitChange, OnConflict,
-    OpenSession, Prefix, Readiness, Result, RunOnce, SessionKey, SessionSpec, StartupCheck,
+    AuditLog, HealthOptions, Prefix, Result, SessionKey,
     backend::{BackendRef, connect as connect_engine},
 };
-use pyo3::{
-    prelude::*,
-    types::{PyBytes, PyDict},
-};
+use pyo3::{prelude::*, types::PyDict};
+use tokio::sync::OnceCell;
 
 use crate::{
-    call::{Call, Owned, runtime},
-    convert,
-    failure::{exception, raised},
-    request::{Request, seconds},
-    session::Session,
-    stream::{Events, Stats},
+    call::{Call, Owned},
+    failure::raised,
+    images::pull_teller,
+    podkit::{Podkit, spec},
+    request::seconds,
+    settings::Settings,
 };
 
-/// Connects to an engine by its name; `options` is what the environment says.
+/// Connects to an engine by its name, or the one of the settings.
 #[pyfunction]
-pub(crate) fn connect(name: String, options: &Bound<'_, PyDict>) -> PyResult<Call> {
-    let text = |key: &str| -> PyResult<Option<String>> {
-        match options.get_item(key)? {
-            Some(value) => value.extract(),
-            None => Ok(None),
-        }
-    };
-    let path = |key: &str| Ok::<_, PyErr>(text(key)?.map(PathBuf::from));
-    let mut docker = DockerOptions::default();
-    docker.host = text("docker_host")?;
-    docker.context = text("docker_context")?;
-    docker.config_dir = path("docker_config")?;
-    docker.cert_path = path("docker_cert_path")?;
-    docker.tls = text("docker_tls_verify")?.is_some_and(|value| !value.is_empty());
-    docker.container_host = text("container_host")?;
-    let mut connect = ConnectOptions::default();
-    connect.home = path("home")?;
-    connect.state_dir = path("state_dir")?;
-    connect.run_dir = path("run_dir")?;
-    connect.xdg_data_home = path("xdg_data_home")?;
-    connect.xdg_runtime_dir = path("xdg_runtime_dir")?;
-    connect.docker = docker;
-    let work = async move { connect_engine::connect(&name, &connect).await };
-    Ok(Call::new(work, |py, engine| {
+pub(crate) fn connect(name: String, settings: &Settings) -> Call {
+    let options = settings.0.connect.clone();
+    let work = async move { connect_engine::connect(&name, &options).await };
+    Call::new(work, |py, engine| {
         Ok(Py::new(py, Engine(Owned::new(engine)))?.into_any())
-    }))
+    })
 }
 
 /// The name of a session's container; also checks the ids.
@@ -70,6 +47,18 @@ pub(crate) fn container_name(
 #[pyfunction]
 pub(crate) fn parse_bytes(py: Python<'_>, text: &str) -> PyResult<u64> {
     podkit::parse_bytes(text).map_err(|error| raised(py, &error))
+}
+
+/// What many want at once, and is made once.
+#[pyclass(frozen)]
+pub(crate) struct Shared(Owned<Arc<OnceCell<podkit::Podkit>>>);
+
+#[pymethods]
+impl Shared {
+    #[new]
+    fn new() -> Self {
+        Self(Owned::new(Arc::default()))
+    }
 }
 
 /// An engine that is connected to.
@@ -111,19 +100,57 @@ impl Engine {
         Ok(Call::done(async move { engine.ping().await }))
     }
 
-    /// The sessions of `prefix` on this engine. With `watch`, they are watched over.
-    #[pyo3(signature = (prefix, *, watch = None))]
-    fn podkit(&self, py: Python<'_>, prefix: String, watch: Option<f64>) -> PyResult<Call> {
-        let engine = BackendRef::clone(self.0.get(py)?);
-        let watch = watch.map(|every| seconds(py, every)).transpose()?;
-        let work = async move {
-            let mut builder = podkit::Podkit::builder()
-                .engine(engine)
-                .prefix(Prefix::new(prefix)?);
-            if let Some(every) = watch {
-                builder = builder.health(HealthOptions::new().interval(every));
+    /// The sessions of `prefix` on this engine. `health` is the interval, the agents' deadline, lines of
+    /// the log, whether all sessions are watched, the time of a warning, and after which orphans go.
+    /// Those that are asked for with the same `shared` are one.
+    #[pyo3(signature = (prefix, *, defaults = None, health = None, audit = None,
+        audit_arguments = true, on_pull = None, max_connections = None, shared = None))]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "they are named in Python, where this is one call"
+    )]
+    fn podkit(
+        &self,
+        py: Python<'_>,
+        prefix: String,
+        defaults: Option<&str>,
+        health: Option<Health>,
+        audit: Option<PathBuf>,
+        audit_arguments: bool,
+        on_pull: Option<Py<PyAny>>,
+        max_connections: Option<usize>,
+        shared: Option<&Shared>,
+    ) -> PyResult<Call> {
+        let mut builder = podkit::Podkit::builder().engine(BackendRef::clone(self.0.get(py)?));
+        if let Some(defaults) = defaults {
+            builder = builder.default_spec(spec(py, defaults)?);
+        }
+        if let Some(health) = health {
+            builder = builder.health(watching(py, health)?);
+        }
+        if let Some(most) = max_connections.and_then(NonZeroUsize::new) {
+            builder = builder.max_connections(most);
+        }
+        if let Some(tell) = on_pull {
+            builder = builder.on_pull(pull_teller(tell));
+        }
+        let build = Box::pin(async move {
+            if let Some(path) = audit {
+                let log = AuditLog::append(path)?;
+                builder = builder.audit(if audit_arguments {
+                    log
+                } else {
+                    log.without_arguments()
+                });
             }
-            builder.build().await
+            builder.prefix(Prefix::new(prefix)?).build().await
+        });
+        let shared = shared.map(|shared| shared.0.get(py)).transpose()?.cloned();
+        let work = async move {
+            match shared {
+                None => build.await,
+                Some(shared) => shared.get_or_try_init(|| build).await.cloned(),
+            }
         };
         Ok(Call::new(work, |py, podkit| {
             Ok(Py::new(py, Podkit(Owned::new(podkit)))?.into_any())
@@ -131,277 +158,19 @@ impl Engine {
     }
 }
 
-/// Everybody's sessions under one prefix.
-#[pyclass(frozen)]
-pub(crate) struct Podkit(Owned<podkit::Podkit>);
+/// How sessions are watched over, as Python gives it.
+type Health = (f64, f64, usize, bool, f64, Option<f64>);
 
-impl Podkit {
-    fn get(&self, py: Python<'_>) -> PyResult<podkit::Podkit> {
-        Ok(self.0.get(py)?.clone())
-    }
-}
-
-fn key(py: Python<'_>, user: String, session: String) -> PyResult<SessionKey> {
-    SessionKey::new(user, session).map_err(|error| raised(py, &error))
-}
-
-pub(crate) fn spec(py: Python<'_>, json: &str) -> PyResult<SessionSpec> {
-    serde_json::from_str(json).map_err(|error| {
-        let text = format!("the configuration cannot be used: {error}");
-        raised(py, &Error::invalid_input(text))
-    })
-}
-
-/// Waits until a port, or a page at it, answers.
-fn readiness(port: u16, path: Option<String>) -> Readiness {
-    match path {
-        Some(path) => Readiness::http(port, path),
-        None => Readiness::Port(port),
-    }
-}
-
-#[pymethods]
-impl Podkit {
-    #[getter]
-    fn prefix(&self, py: Python<'_>) -> PyResult<String> {
-        Ok(self.get(py)?.prefix().as_str().to_owned())
-    }
-
-    /// Opens a session. `startup` is checks and seconds between them; `ready` a port, a path and the
-    /// seconds that may take.
-    #[pyo3(signature = (user, session, spec_json, *, on_conflict = "fail", create = true,
-        startup = None, ready = None))]
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "they are named in Python, where this is one call"
-    )]
-    fn open(
-        &self,
-        py: Python<'_>,
-        user: String,
-        session: String,
-        spec_json: &str,
-        on_conflict: &str,
-        create: bool,
-        startup: Option<(u32, f64)>,
-        ready: Option<(u16, Option<String>, f64)>,
-    ) -> PyResult<Call> {
-        let on_conflict = match on_conflict {
-            "fail" => OnConflict::Fail,
-            "reuse" => OnConflict::Reuse,
-            "replace" => OnConflict::Replace,
-            other => {
-                let text = format!("on_conflict is `fail`, `reuse` or `replace`, not `{other}`");
-                return Err(raised(py, &Error::invalid_input(text)));
-            }
-        };
-        let mut open: OpenSession = self
-            .get(py)?
-            .session(user, session)
-            .spec(spec(py, spec_json)?)
-            .on_conflict(on_conflict)
-            .create(create);
-        if let Some((checks, interval)) = startup {
-            let check = StartupCheck::new().checks(checks);
-            open = open.startup_check(check.interval(seconds(py, interval)?));
-        }
-        if let Some((port, path, limit)) = ready {
-            open = open.ready_when(readiness(port, path), seconds(py, limit)?);
-        }
-        Ok(Call::new(async move { open.await }, |py, session| {
-            Ok(Py::new(py, Session(Owned::new(session)))?.into_any())
-        }))
-    }
-
-    #[pyo3(signature = (user = None))]
-    fn list(&self, py: Python<'_>, user: Option<String>) -> PyResult<Call> {
-        let list = self.get(py)?.list();
-        let list = match user {
-            Some(user) => list.user(user),
-            None => list,
-        };
-        Ok(Call::new(async move { list.await }, |py, found| {
-            let found = found.iter().map(|info| convert::info(py, info));
-            let found = found.collect::<PyResult<Vec<_>>>()?;
-            Ok(found.into_pyobject(py)?.unbind())
-        }))
-    }
-
-    fn inspect(&self, py: Python<'_>, user: String, session: String) -> PyResult<Call> {
-        let (podkit, key) = (self.get(py)?, key(py, user, session)?);
-        let work = async move { podkit.inspect(&key).await };
-        Ok(Call::new(work, |py, info| {
-            Ok(convert::info(py, &info)?.into_any().unbind())
-        }))
-    }
-
-    /// The last lines of a container's own program, and its exit code.
-    fn logs(&self, py: Python<'_>, user: String, session: String, bytes: u64) -> PyResult<Call> {
-        let (podkit, key) = (self.get(py)?, key(py, user, session)?);
-        let work = async move {
-            let name = podkit::ContainerId::new(key.container_name(podkit.prefix()))?;
-            let logs = podkit.containers().logs(&name, bytes).await?;
-            let code = podkit.containers().inspect(&name).await?.exit_code;
-            Ok((logs, code))
-        };
-        Ok(Call::new(work, |py, (logs, code)| {
-            Ok((PyBytes::new(py, &logs), code)
-                .into_pyobject(py)?
-                .into_any()
-                .unbind())
-        }))
-    }
-
-    fn stop(&self, py: Python<'_>, user: String, session: String, grace: f64) -> PyResult<Call> {
-        let (podkit, key) = (self.get(py)?, key(py, user, session)?);
-        let grace = seconds(py, grace)?;
-        Ok(Call::done(async move { podkit.stop(&key, grace).await }))
-    }
-
-    fn pause(&self, py: Python<'_>, user: String, session: String) -> PyResult<Call> {
-        let (podkit, key) = (self.get(py)?, key(py, user, session)?);
-        Ok(Call::done(async move { podkit.pause(&key).await }))
-    }
-
-    fn resume(&self, py: Python<'_>, user: String, session: String) -> PyResult<Call> {
-        let (podkit, key) = (self.get(py)?, key(py, user, session)?);
-        Ok(Call::done(async move { podkit.resume(&key).await }))
-    }
-
-    #[pyo3(signature = (user, session, *, cpus = None, memory = None, swap = None, pids_max = None))]
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "they are named in Python, where this is one call"
-    )]
-    fn set_limits(
-        &self,
-        py: Python<'_>,
-        user: String,
-        session: String,
-        cpus: Option<f64>,
-        memory: Option<String>,
-        swap: Option<String>,
-        pids_max: Option<u32>,
-    ) -> PyResult<Call> {
-        let (podkit, key) = (self.get(py)?, key(py, user, session)?);
-        let mut change = LimitChange::new();
-        change.cpus = cpus;
-        change.memory = memory.map(Into::into);
-        change.swap = swap.map(Into::into);
-        change.pids_max = pids_max;
-        Ok(Call::done(
-            async move { podkit.set_limits(&key, change).await },
-        ))
-    }
-
-    fn stats(&self, py: Python<'_>, user: String, session: String) -> PyResult<Call> {
-        let (podkit, key) = (self.get(py)?, key(py, user, session)?);
-        let work = async move { podkit.stats(&key).await };
-        Ok(Call::new(work, |py, stats| {
-            Ok(convert::stats(py, &stats)?.into_any().unbind())
-        }))
-    }
-
-    fn watch_stats(
-        &self,
-        py: Python<'_>,
-        user: String,
-        session: String,
-        interval: f64,
-    ) -> PyResult<Stats> {
-        let (podkit, key) = (self.get(py)?, key(py, user, session)?);
-        let interval = seconds(py, interval)?;
-        let _entered = runtime(py).map_err(|error| raised(py, &error))?.enter();
-        let stream = podkit.watch_stats(&key, interval);
-        Ok(Stats::new(stream.map_err(|error| raised(py, &error))?))
-    }
-
-    /// Removes a session's container; gives whether there was one, and what could not be removed.
-    fn close(&self, py: Python<'_>, user: String, session: String) -> PyResult<Call> {
-        let (podkit, key) = (self.get(py)?, key(py, user, session)?);
-        let work = async move { podkit.close(&key).await };
-        Ok(Call::new(work, |py, report| {
-            let failed = report.failed.iter().map(|error| exception(py, error));
-            let failed = failed.collect::<PyResult<Vec<_>>>()?;
-            Ok((report.existed, failed)
-                .into_pyobject(py)?
-                .into_any()
-                .unbind())
-        }))
-    }
-
-    #[pyo3(signature = (*, idle = None, dry_run = false))]
-    fn gc(&self, py: Python<'_>, idle: Option<f64>, dry_run: bool) -> PyResult<Call> {
-        let podkit = self.get(py)?;
-        let mut options = GcOptions::new().with_dry_run(dry_run);
-        if let Some(idle) = idle {
-            options = options.with_idle(seconds(py, idle)?);
-        }
-        let work = async move { podkit.gc(options).await };
-        Ok(Call::new(work, |py, report| {
-            let removed: Vec<(&str, &str)> = report
-                .removed
-                .iter()
-                .map(|key| (key.user().as_str(), key.session().as_str()))
-                .collect();
-            let failed = report.failed.iter().map(|error| exception(py, error));
-            let failed = failed.collect::<PyResult<Vec<_>>>()?;
-            let facts = PyDict::new(py);
-            facts.set_item("removed", removed)?;
-            facts.set_item("kept", report.kept)?;
-            facts.set_item("failed", failed)?;
-            Ok(facts.into_any().unbind())
-        }))
-    }
-
-    /// One command, with files, in a container of its own.
-    fn run_once(
-        &self,
-        py: Python<'_>,
-        spec_json: &str,
-        request: &Request,
-        files: Vec<(String, Bound<'_, PyBytes>)>,
-    ) -> PyResult<Call> {
-        let (podkit, spec) = (self.get(py)?, spec(py, spec_json)?);
-        let mut once = RunOnce::of(request.0.clone());
-        for (path, bytes) in files {
-            once = once.file(path, bytes.as_bytes().to_vec());
-        }
-        let work = async move { podkit.run_once(spec, once).await };
-        Ok(Call::new(work, |py, output| {
-            Ok(Py::new(py, convert::Output(output))?.into_any())
-        }))
-    }
-
-    fn events(&self, py: Python<'_>) -> PyResult<Events> {
-        Ok(Events::new(self.get(py)?.events()))
-    }
-
-    /// The container that this process runs in: name, image and networks.
-    fn parent(&self, py: Python<'_>) -> PyResult<Call> {
-        let podkit = self.get(py)?;
-        let work = async move { podkit.parent().await };
-        Ok(Call::new(work, |py, parent| match parent {
-            None => Ok(py.None()),
-            Some(parent) => {
-                let facts = PyDict::new(py);
-                facts.set_item("container", parent.id.as_str())?;
-                facts.set_item("image", parent.image.to_string())?;
-                facts.set_item("networks", parent.networks.clone())?;
-                Ok(facts.into_any().unbind())
-            }
-        }))
-    }
-
-    /// Takes no more work, and waits for what has begun.
-    fn shutdown(&self, py: Python<'_>) -> PyResult<Call> {
-        let podkit = self.get(py)?;
-        Ok(Call::done(async move {
-            // A wait without an end would hang whoever ends.
-            let ended = tokio::time::timeout(Duration::from_secs(30), podkit.shutdown());
-            ended
-                .await
-                .map_err(|_| Error::new(podkit::ErrorKind::TimedOut, "what has begun does not end"))
-        }))
+fn watching(py: Python<'_>, health: Health) -> PyResult<HealthOptions> {
+    let (interval, probe, log_lines, all, warn, orphans) = health;
+    let options = HealthOptions::new()
+        .interval(seconds(py, interval)?)
+        .probe_deadline(seconds(py, probe)?)
+        .log_lines(log_lines)
+        .all_sessions(all)
+        .warn_before(seconds(py, warn)?);
+    match orphans {
+        Some(idle) => Ok(options.clean_orphans(seconds(py, idle)?)),
+        None => Ok(options),
     }
 }

@@ -1,18 +1,19 @@
 //! The files of a session's container.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
-use podkit::{TransferReport, WriteOptions};
+use podkit::{FileWatch, TransferReport, WriteOptions};
 use pyo3::{
     prelude::*,
     types::{PyBytes, PyDict},
 };
-use tokio::io::AsyncReadExt;
+use tokio::{io::AsyncReadExt, sync::Mutex};
 
 use crate::{
     call::{Call, Owned},
     convert,
     failure::exception,
+    transfer::{Answer, Sink, Source, stopped},
 };
 
 /// The container's files, as one user sees them.
@@ -54,13 +55,7 @@ impl Files {
             let mut bytes = Vec::new();
             let mut reader = files.read_range(&path, offset, limit).await?;
             let read = reader.read_to_end(&mut bytes).await;
-            read.map_err(|error| match error.downcast::<podkit::Error>() {
-                Ok(error) => error,
-                Err(error) => {
-                    podkit::Error::new(podkit::ErrorKind::Unexpected, "the bytes stopped coming")
-                        .with_source(error)
-                }
-            })?;
+            read.map_err(stopped)?;
             Ok(bytes)
         };
         Ok(Call::new(work, |py, bytes| {
@@ -79,12 +74,45 @@ impl Files {
         append: bool,
     ) -> PyResult<Call> {
         let (files, content) = (self.get(py)?, content.to_vec());
-        let mut options = WriteOptions::new()
-            .with_parents(parents)
-            .with_append(append);
-        options.mode = mode;
+        let options = write_options(mode, parents, append);
         let work = async move { files.write_with(&path, options, content.as_slice()).await };
         Ok(Call::new(work, |py, _| Ok(py.None())))
+    }
+
+    /// Reads a file of any size as it is read from.
+    #[pyo3(signature = (path, *, offset = 0, limit = None))]
+    fn read_stream(
+        &self,
+        py: Python<'_>,
+        path: String,
+        offset: u64,
+        limit: Option<u64>,
+    ) -> PyResult<Call> {
+        let files = self.get(py)?;
+        let work = async move { files.read_range(&path, offset, limit).await };
+        Ok(Call::new(work, |py, reader| {
+            Ok(Py::new(py, Source::new(reader))?.into_any())
+        }))
+    }
+
+    /// Begins to write a file of any size; finished, it gives the number of bytes.
+    #[pyo3(signature = (path, *, mode = None, parents = true, append = false))]
+    fn write_stream(
+        &self,
+        py: Python<'_>,
+        path: String,
+        mode: Option<u32>,
+        parents: bool,
+        append: bool,
+    ) -> PyResult<Sink> {
+        let files = self.get(py)?;
+        let options = write_options(mode, parents, append);
+        Sink::new(py, move |fed| async move {
+            let bytes = files.write_with(&path, options, fed).await?;
+            let answer: Answer =
+                Box::new(move |py| Ok(bytes.into_pyobject(py)?.into_any().unbind()));
+            Ok(answer)
+        })
     }
 
     fn list(&self, py: Python<'_>, path: String) -> PyResult<Call> {
@@ -152,5 +180,78 @@ impl Files {
         let files = self.get(py)?;
         let work = async move { files.download(&from, to).await };
         Ok(Call::new(work, |py, report| transferred(py, &report)))
+    }
+
+    /// A file or a tree as a tar archive.
+    fn archive(&self, py: Python<'_>, path: String) -> PyResult<Call> {
+        let files = self.get(py)?;
+        let work = async move { files.archive(&path).await };
+        Ok(Call::new(work, |py, reader| {
+            Ok(Py::new(py, Source::new(reader))?.into_any())
+        }))
+    }
+
+    /// Begins to make what a tar archive holds.
+    fn extract(&self, py: Python<'_>, to: String) -> PyResult<Sink> {
+        let files = self.get(py)?;
+        Sink::new(py, move |fed| async move {
+            let report = files.extract(&to, fed).await?;
+            let answer: Answer = Box::new(move |py| transferred(py, &report));
+            Ok(answer)
+        })
+    }
+
+    fn disk_usage(&self, py: Python<'_>, path: String) -> PyResult<Call> {
+        let files = self.get(py)?;
+        let work = async move { files.disk_usage(&path).await };
+        Ok(Call::new(work, |py, usage| {
+            let facts = PyDict::new(py);
+            facts.set_item("disk_bytes", usage.disk_bytes)?;
+            facts.set_item("size_bytes", usage.size_bytes)?;
+            facts.set_item("files", usage.files)?;
+            facts.set_item("directories", usage.directories)?;
+            facts.set_item("unread", usage.unread)?;
+            Ok(facts.into_any().unbind())
+        }))
+    }
+
+    /// Watches a directory; no change is missed any more when the call has ended.
+    fn watch(&self, py: Python<'_>, path: String, recursive: bool) -> PyResult<Call> {
+        let files = self.get(py)?;
+        let work = async move { files.watch(&path, recursive).await };
+        Ok(Call::new(work, |py, watch| {
+            Ok(Py::new(py, Watch(Owned::new(Arc::new(Mutex::new(watch)))))?.into_any())
+        }))
+    }
+}
+
+fn write_options(mode: Option<u32>, parents: bool, append: bool) -> WriteOptions {
+    let mut options = WriteOptions::new()
+        .with_parents(parents)
+        .with_append(append);
+    options.mode = mode;
+    options
+}
+
+/// Changes below a directory, until the object goes.
+#[pyclass(frozen)]
+pub(crate) struct Watch(Owned<Arc<Mutex<FileWatch>>>);
+
+#[pymethods]
+impl Watch {
+    /// The next change; `None` once the directory is gone.
+    fn next(&self, py: Python<'_>) -> PyResult<Call> {
+        let watch = Arc::clone(self.0.get(py)?);
+        let work = async move { watch.lock().await.next().await.transpose() };
+        Ok(Call::new(work, |py, change| match change {
+            None => Ok(py.None()),
+            Some(change) => {
+                let facts = PyDict::new(py);
+                facts.set_item("kind", change.kind.as_str())?;
+                facts.set_item("directory", change.directory)?;
+                facts.set_item("path", change.path)?;
+                Ok(facts.into_any().unbind())
+            }
+        }))
     }
 }

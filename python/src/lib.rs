@@ -10,10 +10,14 @@ mod convert;
 mod engine;
 mod failure;
 mod files;
+mod images;
+mod podkit;
 mod process;
 mod request;
 mod session;
+mod settings;
 mod stream;
+mod transfer;
 
 /// The module `podkit._native`.
 #[pyo3::pymodule]
@@ -22,11 +26,15 @@ mod _native {
     use crate::{
         call::{Begun, Call},
         convert::Output,
-        engine::{Engine, Podkit, connect, container_name, parse_bytes},
-        files::Files,
+        engine::{Engine, Shared, connect, container_name, parse_bytes},
+        files::{Files, Watch},
+        images::Images,
+        podkit::Podkit,
         process::Process,
-        request::Request,
+        request::{Request, parse},
         session::Session,
+        settings::Settings,
         stream::{Events, Forward, Logs, Running, Stats},
+        transfer::{Sink, Source},
     };
 }

@@ -1,13 +1,13 @@
 //! A background process.
 
-use podkit::LogStream;
+use podkit::{LogStream, TerminalSize};
 use pyo3::{prelude::*, types::PyBytes};
 
 use crate::{
     call::{Call, Owned},
     convert,
     request::seconds,
-    stream::Logs,
+    stream::{Logs, Running},
 };
 
 /// A process in the background.
@@ -61,6 +61,24 @@ impl Process {
     fn forget(&self, py: Python<'_>) -> PyResult<Call> {
         let process = self.get(py)?;
         Ok(Call::done(async move { process.forget().await }))
+    }
+
+    fn set_keep_alive(&self, py: Python<'_>, keep: bool) -> PyResult<Call> {
+        let process = self.get(py)?;
+        Ok(Call::done(
+            async move { process.set_keep_alive(keep).await },
+        ))
+    }
+
+    /// Joins in with a process that has a terminal; letting go of it leaves the process as it is.
+    #[pyo3(signature = (size = None))]
+    fn attach(&self, py: Python<'_>, size: Option<(u16, u16)>) -> PyResult<Call> {
+        let process = self.get(py)?;
+        let size = size.map(|(rows, columns)| TerminalSize::new(rows, columns));
+        Ok(Call::new(
+            async move { process.attach(size).await },
+            |py, handle| Ok(Py::new(py, Running::new(py, handle)?)?.into_any()),
+        ))
     }
 
     fn wait_for_log(&self, py: Python<'_>, text: String, limit: f64) -> PyResult<Call> {

@@ -2,8 +2,12 @@
 
 use std::time::Duration;
 
-use podkit::{Error, ExecRequest, Stdin, TerminalSize};
+use podkit::{
+    Device, Error, ErrorKind, ExecRequest, Gpus, Mount, Network, Port, PullPolicy, Stdin,
+    TerminalSize, Ulimit,
+};
 use pyo3::{prelude::*, types::PyBytes};
+use serde::Serialize;
 
 use crate::failure::raised;
 
@@ -61,4 +65,32 @@ pub(crate) fn seconds(py: Python<'_>, seconds: f64) -> PyResult<Duration> {
         let text = format!("{seconds} is not a length of time in seconds");
         raised(py, &Error::invalid_input(text))
     })
+}
+
+pub(crate) fn json(py: Python<'_>, value: &impl Serialize) -> PyResult<String> {
+    serde_json::to_string(value).map_err(|error| {
+        let error = Error::new(ErrorKind::Unexpected, "it cannot be written").with_source(error);
+        raised(py, &error)
+    })
+}
+
+/// A part of a configuration as the command line writes it, as JSON.
+#[pyfunction]
+pub(crate) fn parse(py: Python<'_>, what: &str, text: &str) -> PyResult<String> {
+    fn read<T: Serialize>(py: Python<'_>, parsed: podkit::Result<T>) -> PyResult<String> {
+        json(py, &parsed.map_err(|error| raised(py, &error))?)
+    }
+    match what {
+        "device" => read(py, Device::parse(text)),
+        "gpus" => read(py, Gpus::parse(text)),
+        "mount" => read(py, Mount::parse(text)),
+        "network" => read(py, Network::parse(text)),
+        "port" => read(py, Port::parse(text)),
+        "pull" => read(py, PullPolicy::parse(text)),
+        "ulimit" => read(py, Ulimit::parse(text)),
+        other => {
+            let text = format!("`{other}` is not a part of a configuration");
+            Err(raised(py, &Error::invalid_input(text)))
+        }
+    }
 }

@@ -215,6 +215,13 @@ impl Session {
         }))
     }
 
+    /// Where the container has what this process has at `path`.
+    fn to_container_path(&self, py: Python<'_>, path: &str) -> PyResult<std::path::PathBuf> {
+        let _entered = runtime(py).map_err(|error| raised(py, &error))?.enter();
+        let found = self.0.get(py)?.to_container_path(path);
+        found.map_err(|error| raised(py, &error))
+    }
+
     /// Where this process finds what the container has at `path`.
     fn to_host_path(&self, py: Python<'_>, path: &str) -> PyResult<std::path::PathBuf> {
         let _entered = runtime(py).map_err(|error| raised(py, &error))?.enter();

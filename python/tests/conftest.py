@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from managing import Told
+
+# Shells have what they start in the background ignore it, and programs hand that on.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 IMAGES = {"embedded": "host", "docker": "podkit-test/debian:1", "podman": "localhost/podkit-test/debian:1"}
 ENGINES = os.environ.get("PODKIT_TEST_BACKENDS", "embedded,docker").split(",")
 ENGINES = [name for name in ENGINES if name in IMAGES]
+#: Engines that only the tests marked `also` are run on, besides.
+ALSO = [name for name in os.environ.get("PODKIT_TEST_ALSO", "").split(",") if name in IMAGES]
 
 
 #: A server that needs no more than the smallest Python: its arguments are a port and an answer.
@@ -38,8 +47,12 @@ def own_state() -> Iterator[None]:
     """The embedded engine keeps its state in a directory of the tests'."""
     state = Path(tempfile.mkdtemp(prefix="podkit-python-", dir="/var/tmp"))
     state.chmod(0o755)
+    for name in [name for name in os.environ if name.startswith("PODKIT_")]:
+        if not name.startswith("PODKIT_TEST_"):
+            del os.environ[name]
     os.environ["PODKIT_STATE_DIR"] = str(state)
-    os.environ.pop("PODKIT_RUN_DIR", None)
+    # Nobody's own configuration says what holds here.
+    os.environ["XDG_CONFIG_HOME"] = str(state / "no-configuration")
     yield
     left = [entry.name for entry in (state / "containers").glob("*")]
     assert left == [], "containers are left"
@@ -49,7 +62,12 @@ def own_state() -> Iterator[None]:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "engine" in metafunc.fixturenames:
         only = [mark.args[0] for mark in metafunc.definition.iter_markers("engine")]
-        names = [name for name in ENGINES if not only or name in only]
+        asked = [*ENGINES, *ALSO] if metafunc.definition.get_closest_marker("also") else ENGINES
+        names: list[Any] = [name for name in dict.fromkeys(asked) if not only or name in only]
+        for name in only:
+            if name not in asked:
+                why = f"{name} is not among PODKIT_TEST_BACKENDS={','.join(ENGINES)}"
+                names.append(pytest.param(name, marks=pytest.mark.skip(reason=why)))
         metafunc.parametrize("engine", names, indirect=True)
 
 
@@ -112,3 +130,19 @@ def python(code: str, **env: str) -> subprocess.CompletedProcess[str]:
         timeout=120,
         env={**os.environ, **env},
     )
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = 10) -> Any:
+    """What a condition gives once it is more than nothing."""
+    until = time.monotonic() + seconds
+    while True:
+        found = condition()
+        if found:
+            return found
+        assert time.monotonic() < until, "it did not come true"
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def told() -> Told:
+    return Told()

@@ -1,149 +1,37 @@
-"""Managers over a backend that is written in Python, and over podkit's own."""
+"""Managers over a backend that is written in Python."""
 
 from __future__ import annotations
 
-import itertools
+import os
+import select
+import signal
 import threading
 import time
-from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import wait_for
+from managing import Containers, FakeBackend, Told
 
-from podkit import NotFoundError, PodkitError, PodkitEventHandler, Sandbox, SessionProxy, UnsupportedError
+from podkit import NotFoundError, PodkitEventHandler, PortPool, SessionProxy, UnsupportedError
 from podkit.backends.base import BackendInterface
-from podkit.backends.docker import DockerBackend
-from podkit.backends.native import NativeBackend
 from podkit.core.manager import BaseContainerManager, SimpleContainerManager
 from podkit.core.models import (
     ContainerConfig,
     ContainerStatus,
-    Mount,
     ProcessResult,
-    StartupVerificationConfig,
 )
 from podkit.core.session import RECOVERABLE_STATES, UNRECOVERABLE_STATES, BaseSessionManager
 from podkit.monitors import BaseThreadMonitor, ContainerHealthMonitor
 from podkit.monitors.orphans import OrphanContainerCleaner
-
-
-class FakeBackend(BackendInterface):
-    """Containers that are entries of a dictionary."""
-
-    def __init__(self) -> None:
-        self.containers: dict[str, dict[str, Any]] = {}
-        self.numbers = itertools.count()
-        self.fail: set[str] = set()
-        self.commands: list[Any] = []
-
-    def connect(self) -> None:
-        pass
-
-    def create_workload(self, name: str, config: ContainerConfig, mounts: list[Any], **kwargs: Any) -> str:
-        if "create" in self.fail:
-            raise RuntimeError("no room")
-        container_id = f"id{next(self.numbers)}"
-        self.containers[container_id] = {
-            "name": name,
-            "config": config,
-            "mounts": mounts,
-            "labels": kwargs["labels"],
-            "status": ContainerStatus.CREATING,
-            "created": "2020-01-01T00:00:00.123456789Z",
-        }
-        return container_id
-
-    def start_workload(self, workload_id: str, verification_config: Any = None) -> None:
-        if "start" in self.fail:
-            raise RuntimeError("does not start")
-        self.containers[workload_id]["status"] = ContainerStatus.RUNNING
-
-    def stop_workload(self, workload_id: str, timeout: int = 10) -> None:
-        self.containers[workload_id]["status"] = ContainerStatus.EXITED
-
-    def execute_command(
-        self,
-        workload_id: str,
-        command: Any,
-        working_dir: Any = None,
-        environment: Any = None,
-        timeout: Any = None,
-    ) -> ProcessResult:
-        if workload_id not in self.containers:
-            raise RuntimeError("gone")
-        self.commands.append(command)
-        return ProcessResult(exit_code=0, stdout=str(command), stderr="")
-
-    def remove_workload(self, workload_id: str, force: bool = True) -> None:
-        if "remove" in self.fail:
-            raise RuntimeError("stays")
-        self.containers.pop(workload_id, None)
-
-    def get_workload_status(self, workload_id: str) -> ContainerStatus:
-        found = self.containers.get(workload_id)
-        return ContainerStatus.ERROR if found is None else found["status"]
-
-    def list_workloads(self, filters: Any = None) -> list[dict[str, Any]]:
-        prefix = (filters or {}).get("name", "").lstrip("^")
-        return [
-            {"id": key, "name": value["name"], "status": value["status"].value, "created": value["created"]}
-            for key, value in self.containers.items()
-            if value["name"].startswith(prefix)
-        ]
-
-    def get_workload_labels(self, workload_id: str) -> dict[str, str]:
-        return dict(self.containers[workload_id]["labels"])
-
-    def reload_workload(self, workload_id: str) -> None:
-        pass
-
-    def get_workload_logs(self, workload_id: str, tail: int = 100) -> str:
-        return "last words"
-
-    def get_workload_exit_code(self, workload_id: str) -> int | None:
-        return 9
-
-    def get_accessible_ports(self, workload_id: str) -> dict[int, int]:
-        return {}
-
-    def detect_current_image(self) -> str | None:
-        return None
-
-
-class Told(PodkitEventHandler):
-    """Notes what it is told."""
-
-    def __init__(self) -> None:
-        self.events: list[tuple[str, tuple[Any, ...]]] = []
-
-    def __getattribute__(self, name: str) -> Any:
-        if not name.startswith("on_"):
-            return super().__getattribute__(name)
-
-        def note(*arguments: Any) -> Any:
-            self.events.append((name, arguments))
-            return arguments[2] if name == "on_container_creating" else None
-
-        return note
-
-    @property
-    def names(self) -> list[str]:
-        return [name for name, _ in self.events]
-
-
-class Containers(SimpleContainerManager):
-    pass
+from podkit.processes import ProcessManager
 
 
 @pytest.fixture
 def fake() -> FakeBackend:
     return FakeBackend()
-
-
-@pytest.fixture
-def told() -> Told:
-    return Told()
 
 
 @pytest.fixture
@@ -337,16 +225,6 @@ def test_paths_are_translated_and_refused_outside(fake: FakeBackend, tmp_path: P
         containers.to_container_path("/etc", "u", "s")
 
 
-def wait_for(condition: Callable[[], Any], seconds: float = 10) -> Any:
-    until = time.monotonic() + seconds
-    while True:
-        found = condition()
-        if found:
-            return found
-        assert time.monotonic() < until, "it did not come true"
-        time.sleep(0.01)
-
-
 def test_health_monitor_restarts_and_recreates(fake: FakeBackend, told: Told, tmp_path: Path) -> None:
     containers = Containers(fake, "pytest", tmp_path)
     monitor = ContainerHealthMonitor(containers, check_interval=0.02, log_lines=3)
@@ -377,6 +255,35 @@ def test_health_monitor_restarts_and_recreates(fake: FakeBackend, told: Told, tm
     assert not monitor.running
 
 
+@pytest.mark.parametrize("shared", [True, False])
+def test_handler_of_a_monitor_is_told_of_each_illness(
+    shared: bool, fake: FakeBackend, told: Told, tmp_path: Path
+) -> None:
+    containers = Containers(fake, "pytest", tmp_path)
+    handler = told if shared else Told()
+    monitor = ContainerHealthMonitor(containers, event_handler=handler)
+    sessions = BaseSessionManager(containers, "img", event_handler=told)
+    sessions.health_monitor = monitor
+    monitor.register_handler(sessions._handle_health)
+    session = sessions.create_session("u", "s")
+    session.last_active_at -= timedelta(minutes=5)
+    lone, _ = containers.create_container("u", "lone", ContainerConfig(image="img"))
+    monitor._check_all()
+    assert handler.names.count("on_container_health_check_failed") == 0
+    fake.containers[str(session.container_id)]["status"] = ContainerStatus.DEAD
+    fake.containers[lone]["status"] = ContainerStatus.EXITED
+    begun = datetime.now(timezone.utc)
+    monitor._check_all()
+
+    def ill(handler: Told) -> list[tuple[str, str]]:
+        found = [told for name, told in handler.events if name == "on_container_health_check_failed"]
+        return [(container, reason) for container, _, reason, _ in found]
+
+    assert ill(handler) == [("id0", "dead"), (lone, "exited")]
+    assert shared or ill(told) == [("id0", "dead")]
+    assert datetime.fromisoformat(session.metadata["failure_detected_at"]) >= begun
+
+
 def test_session_in_use_does_not_expire(fake: FakeBackend, tmp_path: Path) -> None:
     release = threading.Event()
 
@@ -398,6 +305,119 @@ def test_session_in_use_does_not_expire(fake: FakeBackend, tmp_path: Path) -> No
     release.set()
     thread.join()
     assert results[0].exit_code == 0
+
+
+def test_session_that_comes_into_use_while_it_expires_stays(fake: FakeBackend, tmp_path: Path) -> None:
+    containers = Containers(fake, "pytest", tmp_path)
+    sessions = BaseSessionManager(containers, "img", session_inactivity_timeout_seconds=1)
+    session = sessions.create_session("u", "s")
+    session.last_active_at -= timedelta(seconds=9)
+
+    def used_meanwhile(_: str) -> None:
+        sessions.update_session_activity("u", "s")
+
+    fake.last_active = used_meanwhile  # type: ignore[attr-defined]
+    sessions._expire()
+    assert sessions.get_session("u", "s") is session and fake.containers
+
+
+def test_call_that_waits_for_a_close_is_told_that_the_session_is_gone(
+    fake: FakeBackend, tmp_path: Path
+) -> None:
+    sessions = BaseSessionManager(Containers(fake, "pytest", tmp_path), "img")
+    sessions.create_session("u", "s")
+    said: list[str] = []
+
+    def call() -> None:
+        with pytest.raises(NotFoundError, match="Session not found: u:s") as error:
+            sessions.execute_command("u", "s", "x")
+        said.append(str(error.value))
+
+    with sessions._gate("u:s"):
+        thread = threading.Thread(target=call)
+        thread.start()
+        wait_for(lambda: sessions._running)
+        sessions.close_session("u", "s")
+    thread.join()
+    assert said and fake.containers == {} and fake.commands == []
+
+
+def test_containers_that_vanish_are_left_out(fake: FakeBackend, told: Told, tmp_path: Path) -> None:
+    containers = Containers(fake, "pytest", tmp_path)
+    ids = [containers.create_container("u", name, ContainerConfig(image="i"))[0] for name in "abc"]
+
+    class Vanishing(FakeBackend):
+        def get_workload_labels(self, workload_id: str) -> dict[str, str]:
+            if workload_id == ids[1]:
+                raise RuntimeError("gone")
+            return super().get_workload_labels(workload_id)
+
+    other = Vanishing()
+    other.containers = fake.containers
+    found = Containers(other, "pytest", tmp_path).discover_existing_containers()
+    assert [one["container_id"] for one in found] == [ids[0], ids[2]]
+    OrphanContainerCleaner(other, "pytest", max_age_seconds=5)._cleanup_orphans()
+    assert list(fake.containers) == [ids[1]]
+
+
+def test_monitor_that_is_begun_again_goes_on_alone(fake: FakeBackend, tmp_path: Path) -> None:
+    looks, release = [], threading.Event()
+
+    class Slow(ContainerHealthMonitor):
+        def _check_all(self) -> None:
+            looks.append(threading.current_thread())
+            release.wait(30)
+
+    monitor = Slow(Containers(fake, "p", tmp_path), check_interval=0.001)
+    monitor.start()
+    first = wait_for(lambda: looks)[0]
+    monitor.stop(timeout=0)
+    monitor.start()
+    release.set()
+    first.join(30)
+    assert not first.is_alive() and monitor.thread is not first
+    wait_for(lambda: looks[-1] is monitor.thread)
+    monitor.stop()
+
+
+def test_fork_waits_for_no_thread_of_its_parent(sessions: BaseSessionManager, fake: FakeBackend) -> None:
+    containers, pool = sessions.container_manager, PortPool()
+    container = str(sessions.create_session("u", "s").container_id)
+    processes = ProcessManager(containers, container, "u", "s")
+    taken, release = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with sessions.lock, sessions._gate("u:s"), containers.lock, pool._lock, processes.lock:
+            taken.set()
+            release.wait(30)
+
+    holder = threading.Thread(target=hold)
+    read, write = os.pipe()
+    # What the forking thread itself holds is still its own.
+    with sessions._gate("u:mine"):
+        holder.start()
+        assert taken.wait(30)
+        pid = os.fork()
+    if pid == 0:
+        try:
+            sessions.create_session("u", "t")
+            said = f"{len(pool.allocate(1))} {processes.list_processes()}"
+            sessions.close_session("u", "s")
+            os.write(write, said.encode())
+        except BaseException as error:
+            os.write(write, repr(error).encode())
+        finally:
+            os._exit(0)
+    os.close(write)
+    try:
+        assert select.select([read], [], [], 30)[0], "the fork hangs"
+        assert os.read(read, 1000) == b"1 []"
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        os.close(read)
+        release.set()
+        holder.join()
 
 
 def test_monitor_stops_at_once_and_warns_when_begun_twice(
@@ -436,130 +456,3 @@ def test_states_are_recoverable_or_not() -> None:
     assert {ContainerStatus.CREATING, ContainerStatus.PAUSED, ContainerStatus.EXITED} == RECOVERABLE_STATES
     assert ContainerStatus.DEAD in UNRECOVERABLE_STATES
     assert not RECOVERABLE_STATES & UNRECOVERABLE_STATES
-
-
-# podkit's own engines.
-
-
-def backend_of(engine: str) -> NativeBackend:
-    return DockerBackend() if engine == "docker" else NativeBackend(engine)
-
-
-def test_containers_of_an_engine_are_made_started_stopped_and_removed(
-    user: str, engine: str, image: str, told: Told, workspace: Path
-) -> None:
-    backend = backend_of(engine)
-    containers = Containers(backend, "pytest", workspace, event_handler=told)
-    config = ContainerConfig(image=image, volumes=[Mount(source=workspace, target="/data", read_only=True)])
-    container, name = containers.create_container(user, "s", config)
-    assert container == name and containers.get_tracked_containers() == [container]
-    assert containers.get_container_status(container) is ContainerStatus.CREATING
-    containers.start_container(container, config)
-    assert containers.get_container_status(container) is ContainerStatus.RUNNING
-    assert containers.execute_command(container, "pwd; ls /data").stdout == "/workspace\nworkspaces\n"
-    assert containers.write_file(container, "a", "b") == Path("/workspace/a")
-    assert containers.execute_command(container, ["cat", "/workspace/a"]).stdout == "b"
-    labels = backend.get_workload_labels(container)
-    assert labels["podkit.user_id"] == user and labels["podkit.image"] == image
-    containers.stop_container(container, timeout=0)
-    assert containers.get_container_status(container) is ContainerStatus.EXITED
-    assert backend.rests(container)
-    assert containers.execute_command(container, "echo back").stdout == "back\n"
-    assert container in [found["id"] for found in backend.list_workloads({"name": "^pytest-"})]
-    containers.remove_container(container)
-    assert containers.get_container_status(container) is ContainerStatus.ERROR
-    containers.remove_container(container)
-    assert told.names[:2] == ["on_container_creating", "on_container_created"]
-
-
-def test_real_configuration_is_recovered_by_another_manager(
-    user: str, engine: str, image: str, workspace: Path
-) -> None:
-    config = ContainerConfig(
-        image=image, memory_limit="128m", environment={"A": "1"}, container_lifetime_seconds=90
-    )
-    first = BaseSessionManager(Containers(backend_of(engine), "pytest", workspace), image)
-    first.create_session(user, "s", config)
-    first.execute_command(user, "s", "echo kept > file")
-    again = BaseSessionManager(Containers(backend_of(engine), "pytest", workspace), image)
-    session = again.get_session(user, "s")
-    assert session is not None
-    assert session.config.memory_limit == "128m"
-    assert session.config.container_lifetime_seconds == 90
-    assert session.config.environment == {"A": "1"}
-    assert again.execute_command(user, "s", "cat file; echo $A").stdout == "kept\n1\n"
-    again.close_session(user, "s")
-
-
-def test_container_that_does_not_stay_up_fails_to_start(
-    user: str, engine: str, image: str, workspace: Path, told: Told
-) -> None:
-    containers = Containers(backend_of(engine), "pytest", workspace, event_handler=told)
-    sessions = BaseSessionManager(containers, image, event_handler=told)
-    config = ContainerConfig(
-        image=image,
-        entrypoint=["/bin/sh", "-c", "echo dying; exit 3"],
-        startup_verification=StartupVerificationConfig(check_interval_seconds=0.1),
-    )
-    with pytest.raises(RuntimeError, match="Failed to create session"):
-        sessions.create_session(user, "s", config)
-    assert "on_container_startup_failed" in told.names
-    assert Sandbox.list(user=user, prefix="pytest") == []
-
-
-def test_health_leaves_what_rests_and_has_what_is_lost_made_anew(
-    user: str, engine: str, image: str, workspace: Path, told: Told
-) -> None:
-    containers = Containers(backend_of(engine), "pytest", workspace)
-    monitor = ContainerHealthMonitor(containers, check_interval=1000)
-    sessions = BaseSessionManager(containers, image, event_handler=told)
-    monitor.register_handler(sessions._handle_health)
-    session = sessions.create_session(user, "s")
-    Sandbox.connect(user, "s", prefix="pytest").stop(0)
-    monitor._check_all()
-    assert containers.get_container_status(str(session.container_id)) is ContainerStatus.EXITED
-    assert told.names == ["on_session_created"]
-    Sandbox.remove(user, "s", prefix="pytest")
-    monitor._check_all()
-    assert session.status is ContainerStatus.ERROR and session.container_id is None
-    assert sessions.execute_command(user, "s", "echo back").stdout == "back\n"
-    assert told.names[1:] == [
-        "on_container_health_check_failed",
-        "on_container_recovery_failed",
-        "on_container_recovered",
-    ]
-    sessions.close_session(user, "s")
-
-
-def test_entrypoints_and_lifetimes_mean_what_they_did(user: str, engine: str, image: str) -> None:
-    from podkit import get_docker_session
-
-    def spec(session: str, config: ContainerConfig) -> dict[str, Any]:
-        opened = get_docker_session(
-            user_id=user, session_id=session, config=config, container_prefix="pytest"
-        )
-        assert opened.execute_command("echo hi").stdout == "hi\n"
-        return opened.info().spec
-
-    assert spec("a", ContainerConfig(image=image))["auto_stop"]["after"]["secs"] == 60
-    assert spec("b", ContainerConfig(image=image, entrypoint=[]))["auto_stop"] == "off"
-    found = spec("c", ContainerConfig(image=image, command=["sleep", "1000"]))
-    assert (found["command"], found["auto_stop"]) == (["sleep", "1000"], "off")
-    found = spec("d", ContainerConfig(image=image, entrypoint=["sleep"], command=["1000"]))
-    assert (found["entrypoint"], found["command"]) == (["sleep"], ["1000"])
-
-
-def test_docker_client_is_the_sdks_or_says_what_to_install(engine: str) -> None:
-    try:
-        import docker  # noqa: F401
-    except ImportError:
-        with pytest.raises(PodkitError, match="docker") as caught:
-            DockerBackend().client
-        assert caught.value.hint == "install it with `pip install docker`"
-    else:
-        assert DockerBackend().client.ping()
-
-
-def test_verification_config_is_kept() -> None:
-    config = ContainerConfig(startup_verification={"required_consecutive_checks": 2})  # type: ignore[arg-type]
-    assert config.startup_verification == StartupVerificationConfig(required_consecutive_checks=2)

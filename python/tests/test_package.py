@@ -138,6 +138,38 @@ def test_every_public_thing_says_what_it_is() -> None:
     assert silent == []
 
 
+@pytest.mark.engine("embedded")
+def test_examples_in_docstrings_run(engine: str) -> None:
+    import doctest
+
+    tried = 0
+    for found in pkgutil.walk_packages(podkit.__path__, "podkit."):
+        if not found.name.rpartition(".")[2].startswith("_native"):
+            result = doctest.testmod(importlib.import_module(found.name))
+            assert result.failed == 0, found.name
+            tried += result.attempted
+    result = doctest.testmod(podkit)
+    assert result.failed == 0
+    assert tried + result.attempted >= 10
+
+
+@pytest.mark.engine("embedded")
+def test_examples_of_the_readme_run(user: str, workspace: Path) -> None:
+    readme = Path(__file__).with_name("README.md")
+    text = readme.read_text()
+    blocks = [block.partition("```")[0] for block in text.split("```python\n")[1:]]
+    assert len(blocks) >= 3
+    (workspace / "src").mkdir()
+    (workspace / "src" / "main.py").write_text("print('hi')")
+    for block in blocks:
+        code = block.replace('"bob"', repr(user)).replace("/var/log/commands", str(workspace / "audit"))
+        ended = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, cwd=workspace, timeout=120
+        )
+        assert ended.returncode == 0, ended.stderr
+    assert (workspace / "src.tar").exists() and (workspace / "audit").exists()
+
+
 def test_stubs_are_what_the_module_is() -> None:
     root = Path(str(podkit.__file__)).parent
     assert (root / "py.typed").exists() and (root / "_native.pyi").exists()
@@ -199,3 +231,60 @@ def test_program_that_ends_in_the_middle_of_everything_does_not_hang(engine: str
     assert ended.returncode == 0, ended.stderr
     user, session = ended.stdout.split()
     assert not podkit.Sandbox.remove(user, session)
+
+
+def test_blocking_calls_work_where_a_loop_runs_in_the_main_thread(user: str) -> None:
+    """As in a notebook, whose cells are run by a running loop of asyncio."""
+    code = (
+        "import asyncio\n"
+        "from podkit import AsyncSandbox, Sandbox, get_docker_session\n"
+        "async def cells():\n"
+        f"    s = Sandbox({user!r}, 's')\n"
+        "    print(s.shell('echo blocking').stdout.strip())\n"
+        f"    print(get_docker_session(user_id={user!r}, session_id='s').execute_command('echo old').stdout.strip())\n"
+        f"    a = AsyncSandbox({user!r}, 's')\n"
+        "    print((await a.shell('echo awaited')).stdout.strip())\n"
+        "    other = asyncio.ensure_future(a.shell('echo meanwhile'))\n"
+        "    print(s.shell('sleep 0.1; echo again').stdout.strip(), (await other).stdout.strip())\n"
+        "asyncio.run(cells())\n"
+    )
+    ended = python(code)
+    assert ended.stdout == "blocking\nold\nawaited\nagain meanwhile\n", ended.stderr
+
+
+def test_notebook_runs_cells_and_may_be_interrupted(user: str, tmp_path: Path) -> None:
+    """With Jupyter's own kernel."""
+    from jupyter_client.manager import start_new_kernel
+
+    manager, client = start_new_kernel(kernel_name="python3", startup_timeout=120)
+    try:
+
+        def run(code: str, begun: str | None = None) -> tuple[str, str]:
+            """Standard output and the name of an exception; interrupts once `begun` was written."""
+            request, said, error = client.execute(code), "", ""
+            while True:
+                message = client.get_iopub_msg(timeout=120)
+                if message["parent_header"].get("msg_id") != request:
+                    continue
+                kind, content = message["msg_type"], message["content"]
+                if kind == "stream" and content["name"] == "stdout":
+                    said += content["text"]
+                    if begun is not None and begun in said:
+                        begun = None
+                        manager.interrupt_kernel()
+                elif kind == "error":
+                    error = content["ename"]
+                elif kind == "status" and content["execution_state"] == "idle":
+                    return said, error
+
+        made = f"from podkit import AsyncSandbox, Sandbox\ns = Sandbox({user!r}, 's')"
+        assert run(made) == ("", "")
+        assert run("print(s.exec(['echo', 'hi']).stdout)") == ("hi\n\n", "")
+        awaited = f"print((await AsyncSandbox({user!r}, 's').shell('echo awaited')).stdout)"
+        assert run(awaited) == ("awaited\n\n", "")
+        stuck = "for _, piece in s.stream('echo begun; sleep 1000'): print(piece.decode(), flush=True)"
+        assert run(stuck, "begun") == ("begun\n\n", "KeyboardInterrupt")
+        assert run("print(s.exec(['echo', 'alive']).stdout)") == ("alive\n\n", "")
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)

@@ -176,14 +176,16 @@ def test_example_5b(engine: str, workspace: Path) -> None:
     assert left() == []
 
 
+@pytest.mark.also
 def test_example_6(engine: str, workspace: Path, python_image: str) -> None:
     example = seed.EXAMPLE_6
-    if engine == "embedded":
+    if engine != "docker":
+        own = "EmbeddedBackend" if engine == "embedded" else "PodmanBackend"
         example = example.replace(
             "from podkit.backends.docker import DockerBackend",
-            "from podkit.backends.native import EmbeddedBackend",
+            f"from podkit.backends.native import {own}",
         )
-        example = example.replace("DockerBackend()", "EmbeddedBackend()")
+        example = example.replace("DockerBackend()", f"{own}()")
     known = {"python:3.11-alpine": python_image, "/tmp/podkit_workspace": str(workspace)}
     names, printed = run(example, **known)
     try:

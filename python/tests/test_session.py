@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import os
+import pickle
 import threading
 import time
 from pathlib import Path
@@ -25,6 +27,7 @@ def open_session(user: str, session: str = "s", **rest: object):  # type: ignore
     return get_docker_session(user_id=user, session_id=session, container_prefix="pytest", **rest)
 
 
+@pytest.mark.also
 def test_session_is_made_and_found_again_with_its_files(user: str) -> None:
     first = open_session(user)
     assert first.execute_command("pwd").stdout == "/workspace\n"
@@ -60,6 +63,13 @@ def test_command_streams_are_apart_and_text_is_the_shells(user: str) -> None:
     result = session.execute_command("echo $A; pwd; exit 3", working_dir=Path("/tmp"), environment={"A": "1"})
     assert (result.exit_code, result.stdout) == (3, "1\n/tmp\n")
     assert session.execute_command("kill -9 $$", timeout=30).exit_code == 137
+
+
+def test_results_are_copied_and_pickled_with_their_order(user: str) -> None:
+    result = open_session(user).execute_command("echo 1; echo 2 >&2; sleep 30", timeout=0.5)
+    for copied in (copy.deepcopy(result), result.model_copy(deep=True), pickle.loads(pickle.dumps(result))):
+        assert copied == result
+        assert (copied.output, copied.timed_out) == (result.output, True)
 
 
 def test_command_that_runs_too_long_is_124_with_what_it_wrote(user: str) -> None:
@@ -147,6 +157,21 @@ def test_session_made_otherwise_is_used_with_a_warning(
     session = open_session(user, config=ContainerConfig(image=image, memory_limit="256m"))
     assert session.execute_command("true").exit_code == 0
     assert "is used as it was made" in caplog.text
+    assert session.info().spec["memory"] == "128m"
+
+
+def test_another_configuration_in_the_same_process_is_warned_of(
+    user: str, image: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = ContainerConfig(memory_limit="128m", environment={"TOKEN": "hunter2"})
+    session = open_session(user, config=config)
+    for same in (None, config, config.model_copy(update={"image": image}, deep=True)):
+        open_session(user, config=same)
+    assert caplog.text == ""
+    open_session(user, config=ContainerConfig(memory_limit="256m", environment={"TOKEN": "hunter3"}))
+    assert f"session {user}/s is used as it was made" in caplog.text
+    assert "memory_limit" in caplog.text and "environment" in caplog.text and "image" not in caplog.text
+    assert "hunter" not in caplog.text
     assert session.info().spec["memory"] == "128m"
 
 

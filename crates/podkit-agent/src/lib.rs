@@ -29,6 +29,9 @@ extern crate alloc;
 pub mod archive;
 mod codec;
 mod exit;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod message;
 pub mod passwd;
 pub mod plan;

@@ -3,7 +3,7 @@
 use std::{env, ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
-use podkit::DockerOptions;
+use podkit::{DockerOptions, settings::Given};
 
 use crate::{
     command_args::CommandArgs,
@@ -104,6 +104,17 @@ pub(crate) struct Global {
 }
 
 impl Global {
+    /// What the flags say of settings.
+    pub(crate) fn given(&self) -> Given {
+        let mut given = Given::default();
+        given.backend.clone_from(&self.backend);
+        given.prefix.clone_from(&self.prefix);
+        given.state_dir.clone_from(&self.state_dir);
+        given.config.clone_from(&self.config);
+        given.audit.clone_from(&self.audit);
+        given
+    }
+
     /// How results and errors are written.
     pub(crate) fn format(&self) -> Format {
         if self.json { Format::Json } else { self.format }
@@ -301,8 +312,36 @@ pub(crate) struct GcArgs {
 ///
 /// Each line is a trial that was made just now, most of them in a throw-away container. Exits with 1
 /// when the engine cannot work.
+///
+/// With --attack, programs in a container attack it, the host, the engine and other sessions. Each
+/// attack has a control run on this machine, as root and where nothing defends, in which it must
+/// succeed. Verdicts: held; unproven (refused, and the control was not run); absent (this machine has
+/// nothing to attack); conceded (this engine is known to let it through, and why); succeeded; unclear;
+/// not run. Exits with 1 on any of the last three. Needs a C compiler; the control runs need root.
 #[derive(Debug, Args)]
-pub(crate) struct DoctorArgs {}
+#[command(after_long_help = "\
+Examples:
+  podkit doctor
+  podkit doctor --attack
+  podkit doctor --attack --format json --beside docker:debian:12 > attacks.json")]
+pub(crate) struct DoctorArgs {
+    /// Attack the engine, and say what held
+    #[arg(long)]
+    pub(crate) attack: bool,
+
+    /// Also attack a container that this command line makes with its own defaults
+    #[arg(long, value_name = "docker:IMAGE", requires = "attack", value_parser = beside)]
+    pub(crate) beside: Option<(String, String)>,
+}
+
+fn beside(text: &str) -> Result<(String, String), String> {
+    match text.split_once(':') {
+        Some((engine @ ("docker" | "podman"), image)) if !image.is_empty() => {
+            Ok((engine.to_owned(), image.to_owned()))
+        }
+        _ => Err("write docker:IMAGE or podman:IMAGE".to_owned()),
+    }
+}
 
 /// Write a script that completes podkit's commands and flags
 #[derive(Debug, Args)]
@@ -324,40 +363,8 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
 /// What podkit reads of the environment. Empty values count as not set.
 #[derive(Debug, Default)]
 pub(crate) struct Environment {
-    /// `HOME`.
-    pub(crate) home: Option<PathBuf>,
-    /// `XDG_CONFIG_HOME`, when absolute.
-    pub(crate) xdg_config_home: Option<PathBuf>,
-    /// `XDG_DATA_HOME`, when absolute.
-    pub(crate) xdg_data_home: Option<PathBuf>,
-    /// `XDG_RUNTIME_DIR`, when absolute.
-    pub(crate) xdg_runtime_dir: Option<PathBuf>,
-    /// `USER`.
-    pub(crate) login: Option<String>,
-    /// `PODKIT_BACKEND`.
-    pub(crate) backend: Option<String>,
-    /// `PODKIT_IMAGE`.
-    pub(crate) image: Option<String>,
-    /// `PODKIT_PREFIX`.
-    pub(crate) prefix: Option<String>,
-    /// `PODKIT_USER`.
-    pub(crate) user: Option<String>,
-    /// `PODKIT_WORKSPACE`.
-    pub(crate) workspace: Option<PathBuf>,
-    /// `PODKIT_WORKSPACE_HOST`.
-    pub(crate) workspace_host: Option<PathBuf>,
-    /// `PODKIT_INHERIT_IMAGE`, as written.
-    pub(crate) inherit_image: Option<String>,
-    /// `PODKIT_INHERIT_NETWORKS`, as written.
-    pub(crate) inherit_networks: Option<String>,
-    /// `PODKIT_STATE_DIR`.
-    pub(crate) state_dir: Option<PathBuf>,
-    /// `PODKIT_RUN_DIR`.
-    pub(crate) run_dir: Option<PathBuf>,
-    /// `PODKIT_AUDIT`.
-    pub(crate) audit: Option<PathBuf>,
-    /// Where Docker and Podman are.
-    pub(crate) docker: DockerOptions,
+    /// What settings come from.
+    pub(crate) settings: podkit::settings::Environment,
     /// Whether `NO_COLOR` is set or `TERM` is `dumb`.
     pub(crate) no_color: bool,
 }
@@ -369,24 +376,26 @@ impl Environment {
         let path = |name| variable(name).map(PathBuf::from);
         // The XDG base directory specification has relative paths ignored.
         let xdg = |name| path(name).filter(|path| path.is_absolute());
+        let mut settings = podkit::settings::Environment::default();
+        settings.home = path("HOME");
+        settings.xdg_config_home = xdg("XDG_CONFIG_HOME");
+        settings.xdg_data_home = xdg("XDG_DATA_HOME");
+        settings.xdg_runtime_dir = xdg("XDG_RUNTIME_DIR");
+        settings.login = text("USER");
+        settings.backend = text("PODKIT_BACKEND");
+        settings.image = text("PODKIT_IMAGE");
+        settings.prefix = text("PODKIT_PREFIX");
+        settings.user = text("PODKIT_USER");
+        settings.workspace = path("PODKIT_WORKSPACE");
+        settings.workspace_host = path("PODKIT_WORKSPACE_HOST");
+        settings.inherit_image = text("PODKIT_INHERIT_IMAGE");
+        settings.inherit_networks = text("PODKIT_INHERIT_NETWORKS");
+        settings.state_dir = path("PODKIT_STATE_DIR");
+        settings.run_dir = path("PODKIT_RUN_DIR");
+        settings.audit = path("PODKIT_AUDIT");
+        settings.docker = docker();
         Self {
-            home: path("HOME"),
-            xdg_config_home: xdg("XDG_CONFIG_HOME"),
-            xdg_data_home: xdg("XDG_DATA_HOME"),
-            xdg_runtime_dir: xdg("XDG_RUNTIME_DIR"),
-            login: text("USER"),
-            backend: text("PODKIT_BACKEND"),
-            image: text("PODKIT_IMAGE"),
-            prefix: text("PODKIT_PREFIX"),
-            user: text("PODKIT_USER"),
-            workspace: path("PODKIT_WORKSPACE"),
-            workspace_host: path("PODKIT_WORKSPACE_HOST"),
-            inherit_image: text("PODKIT_INHERIT_IMAGE"),
-            inherit_networks: text("PODKIT_INHERIT_NETWORKS"),
-            state_dir: path("PODKIT_STATE_DIR"),
-            run_dir: path("PODKIT_RUN_DIR"),
-            audit: path("PODKIT_AUDIT"),
-            docker: docker(),
+            settings,
             no_color: variable("NO_COLOR").is_some()
                 || variable("TERM").is_some_and(|term| term == "dumb"),
         }

@@ -4,7 +4,6 @@
 mod args;
 mod command;
 mod command_args;
-mod config;
 mod engine_args;
 mod file_args;
 mod image_args;

@@ -26,7 +26,7 @@ use crate::args::Format;
 pub(crate) enum Exit {
     /// 0: done.
     Success,
-    /// 1: `doctor` found that the engine cannot work.
+    /// 1: `doctor` found that the engine cannot work, or does not hold what it promises.
     Unhealthy,
     /// 2: a mistake on the command line or in the configuration.
     Usage,

@@ -3,9 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum, ValueHint};
-use podkit::{
-    Isolation, Limit, Mount, Network, Security, SessionSpec, Workspace, parse_bytes, parse_duration,
-};
+use podkit::{Isolation, Limit, Mount, Network, Security, SessionSpec, Workspace, parse_bytes};
 
 use crate::engine_args::EngineArgs;
 
@@ -169,13 +167,8 @@ pub(crate) fn absolute_path(path: &Path) -> podkit::Result<PathBuf> {
 }
 
 /// Reads a length of time, or `off`.
-pub(crate) fn limit(text: &str) -> Result<Limit, String> {
-    match text {
-        "off" | "never" => Ok(Limit::Off),
-        time => parse_duration(time)
-            .map(Limit::After)
-            .map_err(|error| complaint(&error)),
-    }
+fn limit(text: &str) -> Result<Limit, String> {
+    Limit::parse(text).map_err(|error| complaint(&error))
 }
 
 /// An error in one argument, with what to write instead, as one line for clap.

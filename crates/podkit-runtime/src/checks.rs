@@ -1,11 +1,6 @@
 //! What `doctor` shows: each thing tried, with what helps where it does not work.
 
-use std::{fs, io, path::Path};
-
-use rustix::io::Errno;
-
 use crate::{
-    error::{Error, ErrorKind},
     facts::{Cgroups, Check},
     identity::Identity,
     machine::Machine,
@@ -147,103 +142,5 @@ fn good(name: &'static str, essential: bool, detail: &str) -> Check {
         ok: true,
         detail: detail.to_owned(),
         fix: None,
-    }
-}
-
-/// Says why the kernel makes no user namespace for this user.
-pub(crate) fn explain_namespaces(source: io::Error) -> Error {
-    let found = |path: &str| {
-        fs::read_to_string(Path::new("/proc").join(path))
-            .map(|text| text.trim().to_owned())
-            .unwrap_or_default()
-    };
-    let filtered = found("self/status")
-        .lines()
-        .any(|line| line.split_whitespace().eq(["Seccomp:", "2"]));
-    let (cause, fix) = explain(
-        source.raw_os_error().map(Errno::from_raw_os_error),
-        &found("sys/kernel/apparmor_restrict_unprivileged_userns"),
-        &found("sys/kernel/unprivileged_userns_clone"),
-        &found("sys/user/max_user_namespaces"),
-        filtered,
-    );
-    let error = Error::new(
-        ErrorKind::Unsupported,
-        format!("make the namespaces: {cause}: {source}"),
-    );
-    error.with_hint(fix).with_source(source)
-}
-
-fn explain(
-    errno: Option<Errno>,
-    apparmor: &str,
-    clone: &str,
-    most: &str,
-    filtered: bool,
-) -> (&'static str, &'static str) {
-    match errno {
-        _ if most == "0" => (
-            "user namespaces are switched off by `user.max_user_namespaces`",
-            "as root: `sysctl user.max_user_namespaces=15000`",
-        ),
-        Some(Errno::NOSPC | Errno::USERS) => (
-            "the limit of namespaces, or of their nesting, is reached",
-            "raise `user.max_user_namespaces` and its relatives, or remove containers",
-        ),
-        _ if clone == "0" => (
-            "unprivileged user namespaces are switched off by `kernel.unprivileged_userns_clone`",
-            "as root: `sysctl kernel.unprivileged_userns_clone=1`",
-        ),
-        _ if apparmor == "1" => (
-            "AppArmor restricts unprivileged user namespaces",
-            "as root: `sysctl kernel.apparmor_restrict_unprivileged_userns=0`",
-        ),
-        Some(Errno::NOSYS) => (
-            "the kernel or a filter does not know `clone3`",
-            "use a kernel from 5.12, or give the surrounding container another seccomp profile",
-        ),
-        _ if filtered => (
-            "the system call filter of a surrounding container forbids it",
-            "give that container `--security-opt seccomp=unconfined`, or run outside of it",
-        ),
-        _ => (
-            "the kernel refuses",
-            "run outside of a chroot or container, or as root; `podkit doctor` shows more",
-        ),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_way_to_forbid_namespaces_has_its_fix() {
-        let perm = Some(Errno::PERM);
-        for (given, fix) in [
-            (
-                explain(perm, "1", "", "100", false),
-                "apparmor_restrict_unprivileged_userns",
-            ),
-            (
-                explain(perm, "", "0", "100", false),
-                "unprivileged_userns_clone",
-            ),
-            (
-                explain(Some(Errno::NOSPC), "", "", "0", false),
-                "user.max_user_namespaces",
-            ),
-            (
-                explain(Some(Errno::NOSPC), "", "", "10", false),
-                "max_user_namespaces",
-            ),
-            (explain(perm, "", "", "10", true), "seccomp=unconfined"),
-            (
-                explain(Some(Errno::NOSYS), "", "", "10", false),
-                "kernel from",
-            ),
-        ] {
-            assert!(given.1.contains(fix), "{given:?}");
-        }
     }
 }

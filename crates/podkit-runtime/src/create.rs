@@ -123,7 +123,7 @@ impl Runtime {
         Ok(())
     }
 
-    /// Without privileges no layer can be shown with the container's ids, so what is in the image
+    /// Without privileges, and on some file systems, no layer can be shown with the container's ids, so what is in the image
     /// becomes the container's own: copied by its root, who makes `upper` in a directory that all
     /// may write, below one that only the caller may enter.
     fn fill_upper(&self, rootfs: &Path, identity: &Identity, config: &Config) -> Result<()> {
@@ -135,7 +135,7 @@ impl Runtime {
         };
         let bytes = |path: &Path| path.as_os_str().as_encoded_bytes().to_vec();
         let plan = TreePlan {
-            maps: identity.maps_with_caller(config.isolation, config.first_id),
+            maps: identity.maps_with_host(config.isolation, config.first_id),
             remove: Vec::new(),
             copy: vec![(bytes(lower), bytes(&rootfs.join("upper")))],
         };

@@ -155,15 +155,16 @@ pub(crate) fn run(state_dir: &Path, plan: &Plan) -> Result<()> {
 
 /// Says in the user's words what the kernel refused.
 fn explain(step: &str, errno: i32) -> Error {
-    let namespaces = step == "make the namespaces" || step == "make a user namespace";
     if errno == 0 {
-        return Error::new(ErrorKind::Unexpected, step);
+        return crate::surroundings::explain_mapper(step)
+            .unwrap_or_else(|| Error::new(ErrorKind::Unexpected, step));
     }
     let source = std::io::Error::from_raw_os_error(errno);
-    if namespaces {
-        return crate::checks::explain_namespaces(source);
+    let errno = Errno::from_raw_os_error(errno);
+    if let Some(error) = crate::surroundings::explain(step, errno) {
+        return error.with_source(source);
     }
-    let kind = match Errno::from_raw_os_error(errno) {
+    let kind = match errno {
         Errno::NOENT | Errno::NOTDIR | Errno::LOOP => ErrorKind::InvalidInput,
         _ => crate::error::kind_of(&source),
     };

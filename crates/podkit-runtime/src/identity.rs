@@ -1,8 +1,11 @@
 //! Whose ids containers get: what the calling user may give.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
-use podkit_agent::plan::{IdMaps, IdRange};
+use podkit_agent::plan::{HOST_IDS, IdMaps, IdRange};
 use rustix::thread::{CapabilitySet, capabilities};
 
 use crate::{
@@ -20,6 +23,8 @@ pub(crate) struct Identity {
     gid: u32,
     /// Whether this is the host's root, with all ids and capabilities.
     pub(crate) privileged: bool,
+    /// Whether layers are shown with the container's ids, and not copied.
+    pub(crate) shows_layers: bool,
     sub_ids: Option<SubIds>,
 }
 
@@ -40,8 +45,28 @@ impl Identity {
             uid,
             gid,
             privileged,
+            shows_layers: privileged,
             sub_ids: if uid == 0 { None } else { SubIds::of(uid) },
         }
+    }
+
+    /// The same caller without what may not work here, with what is lost then.
+    pub(crate) fn with_less(&self) -> Option<(Self, &'static str)> {
+        let mut less = self.clone();
+        if self.shows_layers {
+            less.shows_layers = false;
+            return Some((
+                less,
+                "Images cannot be shown with other ids here, so each container has a copy",
+            ));
+        }
+        less.sub_ids.take()?;
+        Some((less, "The sub-ids of this user cannot be used"))
+    }
+
+    /// Programs that write the maps of who has sub-ids.
+    pub(crate) fn mappers() -> [Option<PathBuf>; 2] {
+        ["newuidmap", "newgidmap"].map(program)
     }
 
     /// The best isolation of user ids.
@@ -118,18 +143,20 @@ impl Identity {
         }
     }
 
-    /// The same with the caller as one more user, who is nobody in the container: root of it may
-    /// then read what only the caller may.
-    pub(crate) fn maps_with_caller(&self, isolation: Isolation, first: u32) -> IdMaps {
+    /// The same for copying an image: after the container's ids come those that may own the image's files on
+    /// the host, so that the copier, who is the container's root, can read them and knows whose they are. For
+    /// an ordinary user that is the caller alone; for the host's root as many ids as a container has.
+    pub(crate) fn maps_with_host(&self, isolation: Isolation, first: u32) -> IdMaps {
         let mut maps = self.maps(isolation, first);
         if self.needs_namespace(isolation) {
-            let one = |outside| IdRange {
-                inside: RANGE_IDS,
+            let count = if self.privileged { RANGE_IDS } else { 1 };
+            let theirs = |outside| IdRange {
+                inside: HOST_IDS,
                 outside,
-                count: 1,
+                count,
             };
-            maps.uids.push(one(self.uid));
-            maps.gids.push(one(self.gid));
+            maps.uids.push(theirs(self.uid));
+            maps.gids.push(theirs(self.gid));
         }
         maps
     }
@@ -149,7 +176,7 @@ impl Identity {
 
     /// Whether files of the container can only be changed from inside its user namespace.
     pub(crate) fn needs_namespace(&self, isolation: Isolation) -> bool {
-        !self.privileged && isolation != Isolation::CallerUid
+        !self.shows_layers && isolation != Isolation::CallerUid
     }
 }
 
@@ -165,11 +192,15 @@ impl SubIds {
         let (first_gid, gids) = largest("/etc/subgid")?;
         let count = uids.min(gids) / RANGE_IDS * RANGE_IDS;
         (count > 0).then_some(())?;
+        let bytes = |path: PathBuf| path.into_os_string().into_encoded_bytes();
+        let [Some(uid_mapper), Some(gid_mapper)] = Identity::mappers() else {
+            return None;
+        };
         Some(Self {
             first_uid,
             first_gid,
             count,
-            writers: (program("newuidmap")?, program("newgidmap")?),
+            writers: (bytes(uid_mapper), bytes(gid_mapper)),
         })
     }
 }
@@ -194,7 +225,7 @@ fn largest_range(text: &str, uid: u32, name: Option<&str>) -> Option<(u32, u32)>
 }
 
 /// The set-id program of this name. Only where the system keeps its own.
-fn program(name: &str) -> Option<Vec<u8>> {
+fn program(name: &str) -> Option<PathBuf> {
     [
         "/usr/bin",
         "/bin",
@@ -205,7 +236,6 @@ fn program(name: &str) -> Option<Vec<u8>> {
     .iter()
     .map(|directory| Path::new(directory).join(name))
     .find(|path| path.is_file())
-    .map(|path| path.into_os_string().into_encoded_bytes())
 }
 
 fn may_administer() -> bool {
@@ -239,6 +269,7 @@ mod tests {
             uid: 1000,
             gid: 1000,
             privileged: false,
+            shows_layers: false,
             sub_ids: (count > 0).then(|| SubIds {
                 first_uid: 100_000,
                 first_gid: 300_000,
@@ -272,12 +303,29 @@ mod tests {
 
     #[test]
     fn caller_comes_after_the_range_where_it_is_not_in_it() {
-        let maps = user(RANGE_IDS).maps_with_caller(Isolation::SharedRange, 100_000);
+        let maps = user(RANGE_IDS).maps_with_host(Isolation::SharedRange, 100_000);
         let caller = |ranges: &[IdRange]| (ranges[1].inside, ranges[1].outside, ranges[1].count);
-        assert_eq!(caller(&maps.uids), (RANGE_IDS, 1000, 1));
-        assert_eq!(caller(&maps.gids), (RANGE_IDS, 1000, 1));
-        let single = user(0).maps_with_caller(Isolation::CallerUid, 0);
+        assert_eq!(caller(&maps.uids), (HOST_IDS, 1000, 1));
+        assert_eq!(caller(&maps.gids), (HOST_IDS, 1000, 1));
+        let single = user(0).maps_with_host(Isolation::CallerUid, 0);
         assert_eq!(single, user(0).maps(Isolation::CallerUid, 0));
+    }
+
+    #[test]
+    fn less_is_a_copy_for_root_and_no_sub_ids_for_others() {
+        let root = Identity {
+            privileged: true,
+            shows_layers: true,
+            ..user(0)
+        };
+        assert!(!root.needs_namespace(Isolation::OwnRange));
+        let (copying, _) = root.with_less().unwrap();
+        assert!(copying.needs_namespace(Isolation::OwnRange));
+        assert_eq!(copying.best(), Isolation::OwnRange);
+        assert_eq!(copying.with_less(), None);
+        let (alone, _) = user(RANGE_IDS).with_less().unwrap();
+        assert_eq!(alone, user(0));
+        assert_eq!(alone.with_less(), None);
     }
 
     #[test]

@@ -22,6 +22,9 @@ mod checks;
 mod create;
 mod error;
 mod facts;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod helper;
 mod identity;
 mod image;
@@ -39,6 +42,7 @@ mod spec;
 mod start;
 mod stop;
 mod store;
+mod surroundings;
 mod sweep;
 mod sys;
 mod tree;

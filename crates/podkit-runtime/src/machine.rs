@@ -7,14 +7,15 @@ use std::{
         fd::AsFd,
         unix::fs::{MetadataExt, OpenOptionsExt},
     },
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
+use rustix::thread::{CapabilitySet, capability_is_in_bounding_set, no_new_privs};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     cgroup::Layout,
-    error::Result,
+    error::{Error, ErrorKind, Result},
     facts::{Cgroups, Facts},
     identity::Identity,
     image, launch,
@@ -22,6 +23,7 @@ use crate::{
     runtime::Runtime,
     spec::{ContainerSpec, Isolation, Mount},
     store::{Directory, Draft, Record, fnv, make_private, new_config},
+    surroundings::STATE_ELSEWHERE,
     sys, validate,
 };
 
@@ -31,6 +33,7 @@ pub(crate) struct Machine {
     pub(crate) identity: Identity,
     pub(crate) layout: Layout,
     pub(crate) facts: Facts,
+    less: usize,
 }
 
 /// As it is kept from one process to the next.
@@ -41,6 +44,8 @@ struct Kept {
     key: String,
     layout: Layout,
     facts: Facts,
+    /// How much of what the caller may give can be used here.
+    less: usize,
 }
 
 /// What a trial showed.
@@ -60,10 +65,13 @@ impl Machine {
             .ok()
             .and_then(|bytes| serde_json::from_slice::<Kept>(&bytes).ok());
         if let Some(kept) = kept.filter(|kept| kept.key == key) {
+            let less =
+                |identity: Identity, _| identity.with_less().map_or(identity, |(less, _)| less);
             return Ok(Self {
-                identity,
+                identity: (0..kept.less).fold(identity, less),
                 layout: kept.layout,
                 facts: kept.facts,
+                less: kept.less,
             });
         }
         let machine = Self::by_trial(runtime, identity)?;
@@ -71,6 +79,7 @@ impl Machine {
             key,
             layout: machine.layout.clone(),
             facts: machine.facts.clone(),
+            less: machine.less,
         };
         // Without it the next process tries again.
         let _ = keep(&path, &kept);
@@ -79,13 +88,43 @@ impl Machine {
 
     /// By trial.
     pub(crate) fn by_trial(runtime: &Runtime, identity: Identity) -> Result<Self> {
+        let refused = match Self::with(runtime, identity.clone(), Vec::new()) {
+            Err(error) if is_refusal(&error) => error,
+            other => return other,
+        };
+        let (mut identity, mut limitations) = (identity, Vec::new());
+        while let Some((less, lost)) = identity.with_less() {
+            identity = less;
+            limitations.push(format!("{lost}: {refused}."));
+            match Self::with(runtime, identity.clone(), limitations.clone()) {
+                Ok(mut machine) => {
+                    machine.less = limitations.len();
+                    return Ok(machine);
+                }
+                Err(error) if is_refusal(&error) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(refused)
+    }
+
+    /// By trial, with all that the caller may give.
+    fn with(runtime: &Runtime, identity: Identity, mut limitations: Vec<String>) -> Result<Self> {
         let mut layout = Layout::find();
-        let mut limitations = Vec::new();
-        let mut idmapped_binds = identity.privileged;
+        if !identity.privileged && identity.best() != Isolation::CallerUid && layout.drop_unified()
+        {
+            limitations.push(
+                "Delegated control groups are not used by containers with sub-ids, whose root could \
+                 not enter them."
+                    .to_owned(),
+            );
+        }
+        let mut idmapped_binds = identity.shows_layers;
         let first = attempt(runtime, &identity, &layout, idmapped_binds);
         let trial = match first {
             Ok(trial) => trial,
             // What can be done without is left out, one by one, until it works or nothing is left.
+            Err(error) if passes(&error) => return Err(error),
             Err(error) if idmapped_binds => match attempt(runtime, &identity, &layout, false) {
                 Ok(trial) => {
                     idmapped_binds = false;
@@ -100,13 +139,43 @@ impl Machine {
             },
             Err(error) => without_groups(runtime, &identity, &mut layout, &mut limitations, error)?,
         };
+        if trial.volatile_root && identity.needs_namespace(identity.best()) {
+            return Err(copies_nowhere(runtime));
+        }
         let facts = facts(&identity, &layout, trial, idmapped_binds, limitations);
         Ok(Self {
             identity,
             layout,
             facts,
+            less: 0,
         })
     }
+}
+
+/// Whether the machine says no, and will the next time.
+fn is_refusal(error: &Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::Unsupported | ErrorKind::PermissionDenied
+    )
+}
+
+/// Whether something was short, which says nothing of what the machine can do.
+fn passes(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::LimitExceeded | ErrorKind::TimedOut)
+}
+
+/// A copy of an image, with a container's ids, is on disk or nowhere.
+fn copies_nowhere(runtime: &Runtime) -> Error {
+    Error::new(
+        ErrorKind::Unsupported,
+        format!(
+            "the file system of `{}` can neither show an image with other ids nor hold what \
+             containers write",
+            runtime.store.state_dir().display()
+        ),
+    )
+    .with_hint(STATE_ELSEWHERE)
 }
 
 fn without_groups(
@@ -116,10 +185,10 @@ fn without_groups(
     limitations: &mut Vec<String>,
     error: crate::error::Error,
 ) -> Result<Trial> {
-    if layout.kind() == Cgroups::None {
+    if layout.kind() == Cgroups::None || passes(&error) {
         return Err(error);
     }
-    let Ok(trial) = attempt(runtime, identity, &Layout::default(), identity.privileged) else {
+    let Ok(trial) = attempt(runtime, identity, &Layout::default(), identity.shows_layers) else {
         return Err(error);
     };
     *layout = Layout::default();
@@ -221,13 +290,20 @@ fn attempt_in(
     with_bind: bool,
 ) -> Result<Trial> {
     let isolation = identity.best();
-    let first = runtime.first_id(draft, identity, isolation)?;
+    let first = match runtime.first_id(draft, identity, isolation) {
+        // What is there already can be started all the same. A trial runs nobody's programs, so it may
+        // have the ids of one of them.
+        Err(error) if error.kind() == ErrorKind::LimitExceeded && !identity.privileged => {
+            identity.shared_first()
+        }
+        other => other?,
+    };
     let mut spec = ContainerSpec::new("try");
     spec.limits_required = false;
     if with_bind {
         let shared = draft.path.join("shared");
         make_private(&shared).map_err(|error| {
-            crate::error::Error::new(
+            Error::new(
                 crate::error::kind_of(&error),
                 format!("make a directory: {error}"),
             )
@@ -277,11 +353,17 @@ fn kept_path(runtime: &Runtime) -> PathBuf {
 
 /// Names everything that the facts depend on and that may change while the machine runs.
 fn key(runtime: &Runtime) -> String {
-    let changed = |path: &str| {
+    let changed = |path: &Path| {
         fs::metadata(path).map_or((0, 0, 0), |metadata| {
-            (metadata.mtime(), metadata.mtime_nsec(), metadata.ino())
+            (metadata.ctime(), metadata.ctime_nsec(), metadata.ino())
         })
     };
+    let mappers = Identity::mappers().map(|path| path.map(|path| changed(&path)));
+    // What a set-id program gains depends on the process that starts it.
+    let gains = (
+        no_new_privs().unwrap_or(true),
+        capability_is_in_bounding_set(CapabilitySet::SETUID).unwrap_or(false),
+    );
     let own = fs::read("/proc/self/cgroup").unwrap_or_default();
     let mount = rustix::fs::statat(
         rustix::fs::CWD,
@@ -290,19 +372,19 @@ fn key(runtime: &Runtime) -> String {
     )
     .map_or(0, |stat| stat.st_dev);
     let parts = format!(
-        "{} {} {} {:?} {:?} {:016x} {mount} {}",
+        "{} {} {} {:?} {:?} {mappers:?} {gains:?} {:016x} {mount} {}",
         env!("CARGO_PKG_VERSION"),
         sys::boot_id(),
         sys::uid(),
-        changed("/etc/subuid"),
-        changed("/etc/subgid"),
+        changed(Path::new("/etc/subuid")),
+        changed(Path::new("/etc/subgid")),
         fnv(&own),
         Identity::of_caller().privileged,
     );
     format!("{:016x}", fnv(parts.as_bytes()))
 }
 
-fn keep(path: &std::path::Path, kept: &Kept) -> std::io::Result<()> {
+fn keep(path: &Path, kept: &Kept) -> std::io::Result<()> {
     let part = path.with_extension(format!("{}.part", std::process::id()));
     let bytes = serde_json::to_vec(kept)?;
     let mut file = File::options()

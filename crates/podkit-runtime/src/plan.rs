@@ -126,7 +126,7 @@ impl Order<'_> {
         let ranged = self.config.isolation != Isolation::CallerUid;
         RootPlan {
             lowers: self.image.lowers.iter().map(|lower| path(lower)).collect(),
-            idmap_lowers: self.identity.privileged && ranged,
+            idmap_lowers: self.identity.shows_layers && ranged,
             writable: path(&self.directory.rootfs()),
             read_only: spec.read_only_root,
             userxattr: !self.identity.privileged,

@@ -21,6 +21,18 @@ impl Port {
         self.host.or(self.chosen)
     }
 
+    /// At the number that it had, or the first that is free.
+    fn listen_anywhere(&self) -> Result<TcpListener> {
+        for number in self.chosen.iter().chain(&self.preferred) {
+            match self.listen(*number) {
+                // Somebody else has it.
+                Err(error) if error.kind() == ErrorKind::Conflict => {}
+                other => return other,
+            }
+        }
+        self.listen(0)
+    }
+
     fn listen(&self, number: u16) -> Result<TcpListener> {
         let address = SocketAddr::new(self.address, number);
         TcpListener::bind(address).map_err(|error| {
@@ -57,14 +69,9 @@ pub(crate) fn choose(spec: &mut ContainerSpec) -> Result<()> {
 pub(crate) fn listen(spec: &mut ContainerSpec) -> Result<(Vec<TcpListener>, bool)> {
     let (mut listeners, mut changed) = (Vec::new(), false);
     for port in &mut spec.ports {
-        let listener = match (port.host, port.chosen) {
-            (Some(number), _) => port.listen(number)?,
-            (None, Some(number)) => match port.listen(number) {
-                // Somebody else has it by now.
-                Err(error) if error.kind() == ErrorKind::Conflict => port.listen(0)?,
-                other => other?,
-            },
-            (None, None) => port.listen(0)?,
+        let listener = match port.host {
+            Some(number) => port.listen(number)?,
+            None => port.listen_anywhere()?,
         };
         if port.host.is_none() {
             let number = listener
@@ -77,4 +84,27 @@ pub(crate) fn listen(spec: &mut ContainerSpec) -> Result<(Vec<TcpListener>, bool
         listeners.push(listener);
     }
     Ok((listeners, changed))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    #[test]
+    fn any_port_is_the_first_free_one_of_those_that_are_preferred() {
+        let at = |number| TcpListener::bind((Ipv4Addr::LOCALHOST, number)).unwrap();
+        let number = |listener: &TcpListener| listener.local_addr().unwrap().port();
+        let (taken, free) = (at(0), at(0));
+        let row = [number(&taken), number(&free)];
+        drop(free);
+        let port = Port::new(80, Ipv4Addr::LOCALHOST.into(), None).prefer(row);
+        let mut spec = ContainerSpec::new("a");
+        spec.ports = vec![port];
+        let (listeners, changed) = listen(&mut spec).unwrap();
+        assert!(changed);
+        assert_eq!(number(&listeners[0]), row[1]);
+        assert_eq!(spec.ports[0].host_port(), Some(row[1]));
+    }
 }

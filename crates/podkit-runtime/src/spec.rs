@@ -210,7 +210,7 @@ pub enum Network {
 }
 
 /// A TCP port of a container's at an address of the host.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Port {
@@ -220,6 +220,9 @@ pub struct Port {
     pub address: IpAddr,
     /// Port of the host; any free one without, which stays the same as long as it is free.
     pub host: Option<u16>,
+    /// Those to take where any will do, the first that is free.
+    #[serde(default)]
+    pub preferred: Vec<u16>,
     /// The one that was chosen; the engine's own.
     #[serde(default)]
     pub(crate) chosen: Option<u16>,
@@ -233,8 +236,16 @@ impl Port {
             container,
             address,
             host,
+            preferred: Vec::new(),
             chosen: None,
         }
+    }
+
+    /// Takes the first of these numbers that is free where any will do.
+    #[must_use]
+    pub fn prefer(mut self, numbers: impl IntoIterator<Item = u16>) -> Self {
+        self.preferred = numbers.into_iter().collect();
+        self
     }
 }
 

@@ -69,6 +69,7 @@ impl Runtime {
         }
         let mut config = directory.config()?;
         let machine = self.machine()?;
+        machine.identity.choose(Some(config.isolation))?;
         let (listeners, changed) = ports::listen(&mut config.spec)?;
         if changed {
             directory.replace_config(&config)?;

@@ -166,13 +166,19 @@ impl Runtime {
             path: path.to_owned(),
         };
         let rootfs = directory.rootfs();
-        if identity.needs_namespace(config.isolation) && rootfs.exists() {
-            let bytes = |path: &Path| path.as_os_str().as_encoded_bytes().to_vec();
+        let bytes = |path: &Path| path.as_os_str().as_encoded_bytes().to_vec();
+        // Root removes them itself. Where its ids cannot be had, nothing of it was made.
+        let theirs: Vec<_> = ["upper", "work", "lower"]
+            .map(|name| rootfs.join(name))
+            .iter()
+            .filter(|path| path.exists())
+            .map(|path| bytes(path))
+            .collect();
+        let others = !identity.privileged && identity.needs_namespace(config.isolation);
+        if others && !theirs.is_empty() {
             let plan = TreePlan {
                 maps: identity.maps(config.isolation, config.first_id),
-                remove: ["upper", "work", "lower"]
-                    .map(|name| bytes(&rootfs.join(name)))
-                    .to_vec(),
+                remove: theirs,
                 copy: Vec::new(),
             };
             helper::run(self.store.state_dir(), &Plan::Tree(plan))?;

@@ -281,7 +281,7 @@ impl Record {
         }
     }
 
-    fn bytes(&self) -> Vec<u8> {
+    pub(crate) fn bytes(&self) -> Vec<u8> {
         let mut bytes = serde_json::to_vec(self).unwrap_or_default();
         bytes.resize(RECORD_BYTES.max(bytes.len()), b' ');
         bytes

@@ -44,7 +44,28 @@ pub(crate) fn boot_id() -> &'static str {
     })
 }
 
-/// When a process started, in clock ticks after the boot; `None` when it is gone or a zombie.
+/// Clock ticks by which the boot lies back further for this process than for the machine: those of its
+/// time namespace, which are in all that it reads of other processes' starts.
+fn ticks_ahead() -> i64 {
+    static TICKS: OnceLock<i64> = OnceLock::new();
+    *TICKS.get_or_init(|| {
+        let offsets = fs::read_to_string("/proc/self/timens_offsets").unwrap_or_default();
+        parse_ticks_ahead(&offsets).unwrap_or(0)
+    })
+}
+
+/// A line `boottime SECONDS NANOSECONDS`.
+fn parse_ticks_ahead(offsets: &str) -> Option<i64> {
+    let line = offsets
+        .lines()
+        .find_map(|line| line.strip_prefix("boottime"))?;
+    let mut numbers = line.split_whitespace().map(str::parse::<i64>);
+    let (seconds, nanoseconds) = (numbers.next()?.ok()?, numbers.next()?.ok()?);
+    Some(seconds.checked_mul(100)? + nanoseconds / 10_000_000)
+}
+
+/// When a process started, in clock ticks after the machine's boot, whatever the time namespace of who
+/// asks; `None` when it is gone or a zombie.
 pub(crate) fn start_time(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name in the second field may hold anything, also brackets.
@@ -52,7 +73,8 @@ pub(crate) fn start_time(pid: u32) -> Option<u64> {
     if matches!(fields.next()?, "Z" | "X") {
         return None;
     }
-    fields.nth(18)?.parse().ok()
+    let ticks: i64 = fields.nth(18)?.parse().ok()?;
+    Some(ticks.wrapping_sub(ticks_ahead()).cast_unsigned())
 }
 
 /// Whether a process is on its way out: `PF_EXITING` of the kernel's `sched.h`. What it had open may
@@ -129,6 +151,14 @@ mod tests {
         let pid = child.id();
         child.wait().unwrap();
         assert!(is_ending(pid));
+    }
+
+    #[test]
+    fn ticks_ahead_are_read_as_the_kernel_writes_them() {
+        let offsets = "monotonic    -5         0\nboottime      1000000  20000000\n";
+        assert_eq!(parse_ticks_ahead(offsets), Some(100_000_002));
+        assert_eq!(parse_ticks_ahead("boottime -7 0\n"), Some(-700));
+        assert_eq!(parse_ticks_ahead(""), None);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by a panic")]
 
 mod agent;
+mod records;
 mod support;
 
 use std::{
@@ -575,4 +576,14 @@ fn host_network_shows_the_hosts_interfaces() {
     let ours = fs::read_to_string("/proc/net/dev").unwrap().lines().count();
     let theirs = run(&runtime, "a", "wc -l < /proc/net/dev");
     assert_eq!(theirs.trim().parse(), Ok(ours));
+}
+
+#[test]
+fn environment_of_the_caller_stays_outside() {
+    let (place, spec) = (Place::new(), ContainerSpec::new("a"));
+    let runtime = place.runtime();
+    start(&runtime, &spec);
+    let pid = runtime.inspect("a").unwrap().pid.unwrap();
+    let own = fs::read(format!("/proc/{pid}/environ")).unwrap();
+    assert_eq!(String::from_utf8_lossy(&own), "", "of its first process");
 }

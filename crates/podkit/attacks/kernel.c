@@ -6,15 +6,24 @@
 #include <linux/perf_event.h>
 #include <linux/reboot.h>
 #include <linux/userfaultfd.h>
+#include <sys/fanotify.h>
 #include <sys/io.h>
 #include <sys/klog.h>
+#include <sys/personality.h>
 #include <sys/reboot.h>
 #include <sys/swap.h>
+#include <sys/timex.h>
 #include <time.h>
 
 static long key(char **argument) {
     (void)argument;
     return syscall(SYS_add_key, "user", "podkit-attack", "x", 1, KEY_SPEC_PROCESS_KEYRING);
+}
+
+// Takes over a keyring that belongs to the user, not to the container.
+static long keyring(char **argument) {
+    (void)argument;
+    return syscall(SYS_keyctl, KEYCTL_GET_KEYRING_ID, KEY_SPEC_USER_KEYRING, 1);
 }
 
 static long bpf_map(char **argument) {
@@ -57,6 +66,16 @@ static long module(char **argument) {
     return result < 0 && errno == ENOEXEC ? 0 : result;
 }
 
+// The same by the newer call: this program is no module, and refused as such.
+static long module_from_file(char **argument) {
+    (void)argument;
+    int fd = open("/proc/self/exe", O_RDONLY);
+    if (fd < 0)
+        return -1;
+    long result = syscall(SYS_finit_module, fd, "", 0);
+    return result < 0 && errno == ENOEXEC ? 0 : result;
+}
+
 // Unloads a kernel that was never loaded: harmless, and refused to those who may not load one.
 static long kexec(char **argument) {
     (void)argument;
@@ -83,6 +102,16 @@ static long set_time(char **argument) {
     return clock_settime(CLOCK_REALTIME, &now);
 }
 
+// Sets the clock's frequency to what it is.
+static long slew(char **argument) {
+    (void)argument;
+    struct timex state = {0};
+    if (adjtimex(&state) < 0)
+        return -1;
+    state.modes = ADJ_FREQUENCY;
+    return adjtimex(&state);
+}
+
 static long ports(char **argument) {
     (void)argument;
     return iopl(3);
@@ -92,6 +121,36 @@ static long kernel_log(char **argument) {
     (void)argument;
     char buffer[64];
     return klogctl(3, buffer, sizeof buffer);
+}
+
+// Where the kernel's functions are: what attacks on its memory begin with.
+static long addresses(char **argument) {
+    (void)argument;
+    char buffer[64];
+    if (read_some("/proc/kallsyms", buffer, sizeof buffer) < 0)
+        return -1;
+    return strtoull(buffer, NULL, 16) != 0 ? 0 : fail(EPERM);
+}
+
+// Stops every program that opens a file, until this one lets it.
+static long file_watch(char **argument) {
+    (void)argument;
+    return fanotify_init(FAN_CLASS_CONTENT, O_RDONLY);
+}
+
+// Makes all that can be read executable.
+static long change_personality(char **argument) {
+    (void)argument;
+    return personality(READ_IMPLIES_EXEC);
+}
+
+// Gives the machine the name that it has.
+static long host_name(char **argument) {
+    (void)argument;
+    char name[256];
+    if (gethostname(name, sizeof name) < 0)
+        return -1;
+    return sethostname(name, strlen(name));
 }
 
 // Names a file that is missing, which only those are told who may switch accounting on.
@@ -112,17 +171,24 @@ static long compat_call(char **argument) {
 int main(int argc, char **argv) {
     static const struct attack attacks[] = {
         {"add_key", key},
+        {"keyring", keyring},
         {"bpf", bpf_map},
         {"perf_event_open", perf},
         {"userfaultfd", fault_handler},
         {"io_uring_setup", ring},
         {"init_module", module},
+        {"finit_module", module_from_file},
         {"kexec_load", kexec},
         {"swapon", swap},
         {"reboot", reboot_machine},
         {"settime", set_time},
+        {"adjtimex", slew},
         {"iopl", ports},
         {"kernel_log", kernel_log},
+        {"addresses", addresses},
+        {"fanotify_init", file_watch},
+        {"personality", change_personality},
+        {"sethostname", host_name},
         {"acct", accounting},
         {"compat_call", compat_call},
         {0},

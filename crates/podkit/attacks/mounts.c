@@ -4,6 +4,7 @@
 #include <sched.h>
 #include <sys/mount.h>
 #include <sys/sysmacros.h>
+#include <sys/xattr.h>
 
 static long mount_tmpfs(char **argument) {
     return mount("none", argument[0], "tmpfs", 0, "");
@@ -32,6 +33,12 @@ static long unmount(char **argument) {
 // Makes a read-only mount writable again.
 static long remount(char **argument) {
     return mount(NULL, argument[0], NULL, MS_REMOUNT | MS_BIND, NULL);
+}
+
+// The same by the newer call.
+static long set_attributes(char **argument) {
+    struct mount_attr attributes = {.attr_clr = MOUNT_ATTR_RDONLY};
+    return syscall(SYS_mount_setattr, AT_FDCWD, argument[0], 0, &attributes, sizeof attributes);
 }
 
 static long pivot(char **argument) {
@@ -98,6 +105,30 @@ static long release_agent(char **argument) {
     return result;
 }
 
+// Names a program that the kernel starts for files of a kind, on the host.
+static long binary_format(char **argument) {
+    char path[4096];
+    if (mount("none", argument[0], "binfmt_misc", 0, "") < 0)
+        return -1;
+    snprintf(path, sizeof path, "%s/register", argument[0]);
+    long result = open(path, O_WRONLY);
+    int kept = errno;
+    umount2(argument[0], MNT_DETACH);
+    errno = kept;
+    return result;
+}
+
+// Makes a layer of the root show another directory of the host's, once it is mounted again.
+static long redirect_layer(char **argument) {
+    if (mkdir(argument[0], 0700) < 0 && errno != EEXIST)
+        return -1;
+    long result = setxattr(argument[0], "trusted.overlay.redirect", "/etc", 4, 0);
+    int kept = errno;
+    rmdir(argument[0]);
+    errno = kept;
+    return result;
+}
+
 // Leaves the container's limits by moving to the top of the hierarchy.
 static long leave_cgroup(char **argument) {
     return overwrite(argument[0], "0");
@@ -110,11 +141,14 @@ int main(int argc, char **argv) {
         {"open_tree", open_tree_clone},
         {"umount", unmount},
         {"remount", remount},
+        {"mount_setattr", set_attributes},
         {"pivot_root", pivot},
         {"chroot_escape", chroot_escape},
         {"make_device", make_device},
         {"open_by_handle", handle},
         {"release_agent", release_agent},
+        {"binary_format", binary_format},
+        {"redirect_layer", redirect_layer},
         {"leave_cgroup", leave_cgroup},
         {0},
     };

@@ -44,10 +44,14 @@
 //! | `embedded` | yes | the engine that needs no daemon (Linux) |
 //! | `docker` | yes | Docker and Podman |
 //! | `blocking` | yes | [`blocking`] |
+//! | `settings` | no | `settings`: what environment and configuration file say, as the command line goes by it |
+//! | `attacks` | no | `attacks`, which try what a container withstands (Linux) |
 //! | `conformance` | no | the contract tests, for authors of backends |
 #![forbid(unsafe_code)]
 
 mod agent;
+#[cfg(all(feature = "attacks", target_os = "linux"))]
+pub mod attacks;
 pub mod backend;
 #[cfg(feature = "blocking")]
 pub mod blocking;
@@ -58,11 +62,16 @@ pub mod container;
 mod error;
 mod event;
 mod exec;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod id;
 mod podkit;
 mod port_pool;
 mod process;
 mod session;
+#[cfg(feature = "settings")]
+pub mod settings;
 mod sync;
 
 pub use crate::{

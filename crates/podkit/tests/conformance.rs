@@ -10,8 +10,9 @@ use std::process::Command;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use podkit::{
+    attacks::build_programs,
     backend::{BackendRef, connect::connect},
-    conformance::{Case, Needs, Target, build_programs, cases},
+    conformance::{Case, Needs, Target, cases},
 };
 use support::{DEBIAN, Place, block_on};
 
@@ -127,7 +128,7 @@ async fn target(row: &Row, case: &Case, place: &Place) -> Target {
         return target;
     }
     let programs = place.path().join("attacks");
-    build_programs(&programs);
+    build_programs(&programs).unwrap_or_else(|error| panic!("{error:?}"));
     target.with_programs(programs)
 }
 

@@ -10,7 +10,7 @@ use std::{
 
 use podkit::{GcOptions, SessionKey, backend::connect::connect};
 use support::{
-    Place, block_on,
+    Place, block_on, cut_off,
     host::Snapshot,
     worker::{Worker, main_if_asked},
 };
@@ -107,12 +107,28 @@ fn client_killed_at_random_leaves_nothing() {
     }
 }
 
+fn client_killed_in_the_middle_of_everything_leaves_nothing() {
+    let place = Place::new();
+    let mut bystander = Bystander::new(&place);
+    let before = Snapshot::take(place.path());
+    cut_off::killed_in_the_middle(&place, 20);
+    collect(&place, cut_off::SESSION);
+    before.assert_same(place.path(), "at the end");
+    bystander.assert_untouched("at the end");
+}
+
 fn main() -> ExitCode {
     if let Some(code) = main_if_asked(|_, _| None) {
         return code;
     }
-    support::run(&[(
-        "client_killed_at_random_leaves_nothing",
-        client_killed_at_random_leaves_nothing,
-    )])
+    support::run(&[
+        (
+            "client_killed_at_random_leaves_nothing",
+            client_killed_at_random_leaves_nothing,
+        ),
+        (
+            "client_killed_in_the_middle_of_everything_leaves_nothing",
+            client_killed_in_the_middle_of_everything_leaves_nothing,
+        ),
+    ])
 }

@@ -292,3 +292,43 @@ fn compat_names_python_tests_that_exist() {
     }
     assert!(rows > 40, "{rows} rows");
 }
+
+/// Each change of scripts/mutations.toml fits its file, and names tests that are there.
+#[test]
+fn mutations_fit_the_sources() {
+    let checked = std::process::Command::new(root().join("scripts/mutations.py"))
+        .arg("--check")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&checked.stderr);
+    assert!(checked.status.success(), "{said}");
+}
+
+/// Each cell of the tables of faults names tests that are there, or is a dash.
+#[test]
+fn faults_name_tests_that_exist() {
+    let text = fs::read_to_string(root().join("docs/faults.md")).unwrap();
+    let sources = sources();
+    let exists = |name: &str| {
+        let function = format!("fn {name}(");
+        sources.iter().any(|source| source.text.contains(&function))
+    };
+    let mut cells = 0;
+    for line in text.lines().filter(|line| line.starts_with("| ")) {
+        let row = line.trim_matches('|').split('|').map(str::trim);
+        let row: Vec<&str> = row.collect();
+        let tests = if row.len() == 3 { &row[2..] } else { &row[1..] };
+        for cell in tests {
+            let is_heading = row[0].is_empty() || row[0] == "what" || row[0] == "---";
+            if is_heading || *cell == "–" {
+                continue;
+            }
+            let names: Vec<&str> = cell.split('`').skip(1).step_by(2).collect();
+            assert!(!names.is_empty(), "no test is named: {cell} in {line}");
+            let missing: Vec<&&str> = names.iter().filter(|name| !exists(name)).collect();
+            assert!(missing.is_empty(), "{}: {missing:?}", row[0]);
+            cells += 1;
+        }
+    }
+    assert!(cells > 60, "{cells} cells");
+}

@@ -8,11 +8,11 @@ it is started.
 from __future__ import annotations
 
 import os
-import threading
 import time
+from datetime import datetime, timezone
 from pathlib import Path
 
-from .. import _check, _connect, _spec
+from .. import _check, _connect, _fork, _spec
 from .._calls import wait
 from .._log import logger_or
 from ..constants import DEFAULT_CONTAINER_IMAGE, DEFAULT_CONTAINER_PREFIX
@@ -23,6 +23,7 @@ from ..errors import (
     NotFoundError,
     PodkitError,
 )
+from ._filters import STATES, Filters
 from .base import BackendInterface
 
 TYPE_CHECKING = False
@@ -35,15 +36,6 @@ if TYPE_CHECKING:
     from ..core.models import StartupVerificationConfig
 
 __all__ = ["EmbeddedBackend", "NativeBackend", "PodmanBackend"]
-
-_STATES = {
-    "created": ContainerStatus.CREATING,
-    "running": ContainerStatus.RUNNING,
-    "paused": ContainerStatus.PAUSED,
-    "exited": ContainerStatus.EXITED,
-    "removing": ContainerStatus.REMOVING,
-    "dead": ContainerStatus.DEAD,
-}
 
 #: Characters that need the shell: a text without them is split where there is no shell.
 _SYNTAX = frozenset("|&;<>()$`\\\"'*?[]#~=%!{}\n")
@@ -61,7 +53,9 @@ class _Workload:
         self.native: Session | None = None
         #: Whether this process made it.
         self.made = False
-        self.opening = threading.Lock()
+        #: Exit code and last lines of one that did not stay up, and is gone.
+        self.failure: tuple[int | None, str] | None = None
+        self.opening = _fork.lock()
 
 
 class NativeBackend(BackendInterface):
@@ -98,7 +92,7 @@ class NativeBackend(BackendInterface):
         for known in self._workloads.values():
             # Connections are the parent's; what they belong to is opened anew, and not dropped here.
             _connect._left.append(known.native)
-            known.native, known.opening = None, threading.Lock()
+            known.native, known.made = None, False
 
     # Containers.
 
@@ -116,6 +110,7 @@ class NativeBackend(BackendInterface):
         user = labels.get("podkit.user_id") or "_workload"
         session = labels.get("podkit.session_id") or _check.text(name, "name")
         spec = _spec.of_config(config, mounts, workspace=kwargs.get("workspace"))
+        _spec.startup(config.startup_verification)  # What cannot pass is refused before it is made.
         own = {
             key: _check.text(value, f"labels[{key!r}]", empty=True)
             for key, value in labels.items()
@@ -154,10 +149,7 @@ class NativeBackend(BackendInterface):
         with known.opening:
             if known.native is not None and verification is None:
                 return known.native
-            startup = None
-            if verification is not None:
-                checks = verification.required_consecutive_checks
-                startup = (checks, verification.check_interval_seconds)
+            startup = _spec.startup(verification)
             spec = _spec.dumps(known.spec or {})
             create = known.spec is not None
             try:
@@ -178,12 +170,13 @@ class NativeBackend(BackendInterface):
                     startup=startup,
                     on_conflict="reuse",
                 )
-            known.native = native
-            known.made = native.opened in ("created", "recovered")
+            known.native, known.failure = native, None
+            known.made = known.made or native.opened in ("created", "recovered")
             return native
 
     def _reopen(self, known: _Workload) -> Steps[Session]:
-        known.native = None
+        # What is there now may be somebody else's.
+        known.native, known.made = None, False
         return (yield from self._open(known))
 
     def start_workload(
@@ -195,10 +188,12 @@ class NativeBackend(BackendInterface):
             status = self.get_workload_status(workload_id)
             if status is not ContainerStatus.RUNNING:
                 known.native = None
-        begun = time.time()
+        begun, since = time.time(), time.monotonic()
         try:
             wait(self._open(known, verification_config))
-        except PodkitError:
+        except PodkitError as error:
+            if verification_config is not None and error.kind == "unexpected":
+                known.failure = _describe(error, workload_id, time.monotonic() - since)
             # One that was made for this and does not stay up may be removed by whoever gives up.
             try:
                 known.made = self._inspect(workload_id)["created_at"] >= begun
@@ -295,6 +290,7 @@ class NativeBackend(BackendInterface):
 
     def made_here(self, workload_id: str) -> bool:
         """Whether this process made a container, instead of finding it."""
+        self._after_fork()
         known = self._workloads.get(workload_id)
         return known is not None and known.made
 
@@ -305,7 +301,7 @@ class NativeBackend(BackendInterface):
 
     def get_workload_status(self, workload_id: str) -> ContainerStatus:
         try:
-            return _STATES.get(self._inspect(workload_id)["state"], ContainerStatus.ERROR)
+            return STATES.get(self._inspect(workload_id)["state"], ContainerStatus.ERROR)
         except NotFoundError:
             known = self._workloads.get(workload_id)
             waits = known is not None and known.native is None and known.spec is not None
@@ -325,25 +321,39 @@ class NativeBackend(BackendInterface):
             "requested",
         )
 
+    def last_active(self, workload_id: str) -> datetime | None:
+        """When a container was last used, by whatever process; now while a command runs. None when it is gone."""
+        try:
+            used = self._inspect(workload_id)["last_active_at"]
+        except NotFoundError:
+            return None
+        return None if used is None else datetime.fromtimestamp(used, timezone.utc)
+
     def list_workloads(self, filters: dict[str, str] | None = None) -> list[dict[str, Any]]:
-        """The containers of the prefix in ``filters["name"]`` (``^podkit-``), or of all that are known."""
-        prefixes = self._prefixes or {DEFAULT_CONTAINER_PREFIX}
-        name = (filters or {}).get("name")
-        if name:
-            prefixes = {name.lstrip("^").rstrip("-")}
+        """The containers of the prefixes that are known.
+
+        ``filters`` are as Docker's: ``name`` is a regular expression, of which ``^PREFIX-`` says whose they are;
+        ``label`` is ``KEY`` or ``KEY=VALUE``; ``status`` is a state. Several may be in a list.
+
+        Raises:
+            InvalidInputError: there is another filter (a ``ValueError``).
+        """
+        asked = Filters(filters)
         found = []
-        for prefix in sorted(prefixes):
+        for prefix in sorted(asked.prefixes(self._prefixes or {DEFAULT_CONTAINER_PREFIX})):
             podkit = wait(self._podkit(prefix))
             for facts in podkit.list().wait():
                 workload = facts["container"]
                 self._prefixes.add(prefix)
                 if workload not in self._workloads:
                     self._workloads[workload] = _Workload(prefix, facts["user_id"], facts["session_id"], None)
+                if not asked.match(workload, facts["state"], self._labels(workload, facts)):
+                    continue
                 found.append(
                     {
                         "id": workload,
                         "name": workload,
-                        "status": _STATES.get(facts["state"], ContainerStatus.ERROR).value,
+                        "status": STATES.get(facts["state"], ContainerStatus.ERROR).value,
                         "created": _iso(facts["created_at"]),
                         "last_active": _iso(facts["last_active_at"] or facts["created_at"]),
                         "user_id": facts["user_id"],
@@ -354,12 +364,15 @@ class NativeBackend(BackendInterface):
         return found
 
     def get_workload_labels(self, workload_id: str) -> dict[str, str]:
+        known = self._known(workload_id)
+        return self._labels(workload_id, None if known.spec is not None else self._inspect(workload_id))
+
+    def _labels(self, workload_id: str, facts: dict[str, Any] | None) -> dict[str, str]:
+        """The labels of a container that is known: as it is to be made or, by what is known of it, was."""
         import json
 
-        known = self._known(workload_id)
-        spec = known.spec
-        if spec is None:
-            spec = json.loads(self._inspect(workload_id)["spec"])
+        known = self._workloads[workload_id]
+        spec = known.spec or {} if facts is None else json.loads(facts["spec"] or "{}")
         return {
             "podkit.user_id": known.user,
             "podkit.session_id": known.session,
@@ -378,11 +391,24 @@ class NativeBackend(BackendInterface):
 
     def get_workload_logs(self, workload_id: str, tail: int = 100) -> str:
         lines = _check.integer(tail, "tail", 0, 2**31)
-        text = self._logs(workload_id, 1 << 20)[0].decode("utf-8", "replace")
+        try:
+            text = self._logs(workload_id, 1 << 20)[0].decode("utf-8", "replace")
+        except NotFoundError:
+            text = self._failure(workload_id)[1]
         return "".join(text.splitlines(keepends=True)[-lines:]) if lines else ""
 
     def get_workload_exit_code(self, workload_id: str) -> int | None:
-        return self._logs(workload_id, 0)[1]
+        try:
+            return self._logs(workload_id, 0)[1]
+        except NotFoundError:
+            return self._failure(workload_id)[0]
+
+    def _failure(self, workload_id: str) -> tuple[int | None, str]:
+        """How one ended that did not stay up, and is gone."""
+        known = self._workloads.get(workload_id)
+        if known is None or known.failure is None:
+            raise NotFoundError(f"there is no container `{workload_id}`")
+        return known.failure
 
     def get_accessible_ports(self, workload_id: str) -> dict[int, int]:
         return {port["container"]: port["host"] for port in self._inspect(workload_id)["ports"]}
@@ -395,9 +421,24 @@ class NativeBackend(BackendInterface):
         return None if parent is None else parent["image"]
 
 
-def _iso(epoch: float) -> str:
-    from datetime import datetime, timezone
+def _describe(error: PodkitError, workload_id: str, seconds: float) -> tuple[int | None, str]:
+    """Has the error of a container that does not stay up say so as podkit 0.7 did; gives exit code and log."""
+    import re
 
+    first, _, logs = error.message.partition("\n")
+    found = re.search(r"\(its program exits with (\d+)\)", first)
+    code = int(found[1]) if found else None
+    text = f"Container {workload_id[:12]} failed to start (status: exited)."
+    if code is not None:
+        text += f"\nExit code: {code}"
+    if logs:
+        text += f"\nLogs:\n{logs}"
+    error.text = f"{text}\nFailed after: {seconds:.1f}s"
+    error.args = (error.text,)
+    return code, logs
+
+
+def _iso(epoch: float) -> str:
     return datetime.fromtimestamp(epoch, timezone.utc).isoformat()
 
 

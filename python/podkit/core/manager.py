@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import threading
 from abc import ABC, abstractmethod
 from pathlib import Path
 
-from .. import _check
+from .. import _check, _fork
 from .._log import logger_or, tell
 from ..constants import CONTAINER_WORKSPACE_PATH, DEFAULT_CONTAINER_IMAGE
 from ..errors import InvalidInputError, PodkitError
@@ -30,6 +29,22 @@ if TYPE_CHECKING:
     from .events import PodkitEventHandler
 
 __all__ = ["BaseContainerManager", "SimpleContainerManager"]
+
+
+#: Bytes that are written by one command.
+_PART = 72 * 1024
+
+_WRITE = r"""
+fail() { rm -f "$2"; exit 1; }
+if [ -d "$1" ]; then echo "it is a directory" >&2; exit 1; fi
+if [ ! -f "$2" ]; then
+    mkdir -p "$(dirname "$1")" || exit 1
+    # It stays as it is but for what is in it.
+    if [ -f "$1" ]; then cp -p "$1" "$2" && : >"$2" || fail "$@"; fi
+fi
+printf %s "$3" | base64 -d >>"$2" || fail "$@"
+if [ "$4" = last ]; then mv -f "$2" "$1" || fail "$@"; fi
+"""
 
 
 class BaseContainerManager(ABC):
@@ -56,7 +71,7 @@ class BaseContainerManager(ABC):
         self.volume_name = _check.maybe_text(volume_name, "volume_name")
         self.event_handler = event_handler
         self.logger = logger_or(logger, f"podkit.{self.container_prefix}")
-        self.lock = threading.RLock()
+        self.lock = _fork.lock()
         #: Containers that this manager knows: id to name.
         self.containers: dict[str, str] = {}
         self._owners: dict[str, tuple[str, str]] = {}
@@ -231,7 +246,12 @@ class BaseContainerManager(ABC):
             for workload in self.backend.list_workloads(filters={"name": f"^{prefix}-"}):
                 labels = None
                 if "user_id" not in workload:
-                    labels = self.backend.get_workload_labels(workload["id"])
+                    try:
+                        labels = self.backend.get_workload_labels(workload["id"])
+                    except Exception as error:
+                        # It may have been removed meanwhile; the others are there all the same.
+                        self.logger.warning("%s cannot be looked at: %s", workload["name"], error)
+                        continue
                     if labels.get("podkit.manager", prefix) != prefix:
                         continue
                 user_id = workload.get("user_id") or (labels or {}).get("podkit.user_id")
@@ -254,6 +274,11 @@ class BaseContainerManager(ABC):
         except Exception as error:
             self.logger.warning("what containers there are cannot be found out: %s", error)
         return found
+
+    def _rests(self, container_id: str) -> bool:
+        """Whether a container has stopped because nobody needs it now; its next use starts it."""
+        rests = getattr(self.backend, "rests", None)
+        return rests is not None and bool(rests(container_id))
 
     def cleanup_all(self) -> None:
         """Removes the containers that this manager made. Those that it found stay: they are others'."""
@@ -304,14 +329,18 @@ class BaseContainerManager(ABC):
             writer(container_id, str(normal), data)
             return normal
         import base64
-        import shlex
+        import secrets
 
-        # An engine that can only run commands.
-        target, coded = shlex.quote(str(normal)), base64.b64encode(data).decode()
-        text = f"mkdir -p $(dirname {target}) && printf %s {coded} | base64 -d > {target}"
-        result = self.backend.execute_command(container_id, ["sh", "-c", text])
-        if result.exit_code != 0:
-            raise PodkitError(f"Failed to write file {normal}: {result.stderr or result.stdout}")
+        # An engine that can only run commands, whose arguments have at most 128 KiB each. The file is replaced
+        # when all of it is there.
+        new = f"{normal}.podkit-{secrets.token_hex(8)}"
+        for start in range(0, max(len(data), 1), _PART):
+            coded = base64.b64encode(data[start : start + _PART]).decode()
+            last = "last" if start + _PART >= len(data) else ""
+            words = ["podkit", str(normal), new, coded, last]
+            result = self.backend.execute_command(container_id, ["sh", "-c", _WRITE, *words])
+            if result.exit_code != 0:
+                raise PodkitError(f"Failed to write file {normal}: {result.stderr or result.stdout}")
         return normal
 
 

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from .._model import Check
     from .._native import Output
+    from ..results import _Copied
 
 __all__ = [
     "ContainerConfig",
@@ -123,7 +124,12 @@ class Mount(Model):
 
 
 class StartupVerificationConfig(Model):
-    """That a container is looked at for a while after its start."""
+    """That a container is looked at for a while after its start.
+
+    It has to be seen running ``required_consecutive_checks`` times, ``check_interval_seconds`` apart, for which
+    ``max_wait_seconds`` has to have room. The error of one that does not stay up has its exit code and, with
+    ``capture_logs_on_failure``, the last ``log_tail_lines`` lines that its own program wrote.
+    """
 
     required_consecutive_checks: int = Field(whole(1, 1000), 3)  # type: ignore[assignment]
     check_interval_seconds: float = Field(number(0.01, 3600), 1.0)  # type: ignore[assignment]
@@ -226,7 +232,7 @@ class ProcessResult(Model):
     @property
     def output(self) -> str:
         """Both streams; in the order of their arrival, where podkit ran the command."""
-        output: Output | None = self.__dict__.get("_output")
+        output: Output | _Copied | None = self.__dict__.get("_output")
         return self.stdout + self.stderr if output is None else output.output_text()
 
     @property

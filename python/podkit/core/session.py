@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
-from .. import _check, _spec
+from .. import _check, _fork, _spec
 from .._log import logger_or, tell
 from ..constants import DEFAULT_CONTAINER_IMAGE, DEFAULT_SESSION_INACTIVITY_TIMEOUT_SECONDS
 from ..errors import NotFoundError, PodkitError
@@ -62,7 +62,7 @@ class BaseSessionManager:
         self.event_handler = event_handler
         self.health_monitor = health_monitor
         self.sessions: dict[str, Session] = {}
-        self.lock = threading.RLock()
+        self.lock = _fork.lock()
         self._gates: dict[str, threading.RLock] = {}
         self._running: dict[str, int] = {}
         self._closed = False
@@ -99,7 +99,7 @@ class BaseSessionManager:
     @contextmanager
     def _gate(self, key: str) -> Iterator[None]:
         with self.lock:
-            gate = self._gates.setdefault(key, threading.RLock())
+            gate = self._gates.setdefault(key, _fork.lock())
         with gate:
             yield
 
@@ -147,6 +147,8 @@ class BaseSessionManager:
     ) -> Session:
         """The session, made unless it is known; its id is random without one.
 
+        One that is known and was made with another configuration is given as it is, with a warning.
+
         Raises:
             PodkitError: it cannot be made (a ``RuntimeError``, ``Failed to create session: ...``).
         """
@@ -156,17 +158,18 @@ class BaseSessionManager:
 
             session_id = str(uuid.uuid4())
         session_id = _check.text(session_id, "session_id")
-        if config is None:
-            config = ContainerConfig(image=self.default_image)
-        elif not isinstance(config, ContainerConfig):
+        if config is not None and not isinstance(config, ContainerConfig):
             raise _check.bad("config", f"must be a ContainerConfig, not {_check.kind_of(config)}")
         key = self._key(user_id, session_id)
         with self._gate(key):
             known = self.sessions.get(key)
             if known is not None:
+                if config is not None:
+                    self._compare(known, config)
                 return known
             try:
-                session = self._described(user_id, session_id, config)
+                made_with = config or ContainerConfig(image=self.default_image)
+                session = self._described(user_id, session_id, made_with)
                 self._make_container(session)
             except Exception as error:
                 tell(
@@ -182,6 +185,19 @@ class BaseSessionManager:
                 self.sessions[key] = session
         tell(self.event_handler, self.logger, "on_session_created", session)
         return session
+
+    def _compare(self, session: Session, config: ContainerConfig) -> None:
+        """Warns when a session was made otherwise than somebody wishes now."""
+        image = {"image": self.default_image}
+        wish, have = ({**image, **one.model_dump(exclude_none=True)} for one in (config, session.config))
+        other = [name for name in {**wish, **have} if wish.get(name) != have.get(name)]
+        if other:
+            self.logger.warning(
+                "session %s/%s is used as it was made: another %s is wished now",
+                session.user_id,
+                session.session_id,
+                ", ".join(other),
+            )
 
     def _make_container(self, session: Session) -> None:
         """Makes and starts a session's container; nothing of it is left when that fails."""
@@ -228,8 +244,8 @@ class BaseSessionManager:
     def get_or_create_session(
         self, user_id: str, session_id: str, config: ContainerConfig | None = None
     ) -> Session:
-        """The session, made if it is not known."""
-        return self.get_session(user_id, session_id) or self.create_session(user_id, session_id, config)
+        """The session, made if it is not known; see :meth:`create_session`."""
+        return self.create_session(user_id, _check.text(session_id, "session_id"), config)
 
     def update_session_activity(self, user_id: str, session_id: str) -> None:
         """Notes that a session is used now."""
@@ -245,6 +261,9 @@ class BaseSessionManager:
         """The session's container, made anew when it is lost."""
         key = self._key(session.user_id, session.session_id)
         with self._gate(key):
+            if self.sessions.get(key) is not session:
+                # It was closed while this call waited for its turn.
+                raise NotFoundError(f"Session not found: {session.user_id}:{session.session_id}")
             if session.container_id is not None and session.status is not ContainerStatus.ERROR:
                 return session.container_id
             try:
@@ -340,8 +359,15 @@ class BaseSessionManager:
         tell(self.event_handler, self.logger, "on_session_closed", session)
 
     def cleanup_all(self) -> None:
-        """Closes all sessions that are known; what cannot be closed is logged."""
-        self._close_those(list(self.sessions.values()))
+        """Closes all sessions but those whose container another process made; what cannot be is logged."""
+        made_here = getattr(self.container_manager.backend, "made_here", None)
+        self._close_those(
+            [
+                session
+                for session in list(self.sessions.values())
+                if made_here is None or session.container_id is None or made_here(session.container_id)
+            ]
+        )
 
     def _close_those(self, sessions: list[Session]) -> None:
         for session in sessions:
@@ -375,22 +401,30 @@ class BaseSessionManager:
             sessions = [s for s in list(self.sessions.values()) if s.container_id == container_id]
             if status is ContainerStatus.RUNNING or status is ContainerStatus.STOPPED or not sessions:
                 continue
-            rests = getattr(self.container_manager.backend, "rests", None)
-            if rests is not None and rests(container_id):
-                continue  # Nobody needs it now; its next use starts it.
-            tell(
-                self.event_handler,
-                self.logger,
-                "on_container_health_check_failed",
-                container_id,
-                facts["container_name"],
-                status.value,
-                facts,
-            )
-            self._recover_container(container_id, status, sessions)
+            if self.container_manager._rests(container_id):
+                continue
+            if not self._monitor_tells(status):
+                tell(
+                    self.event_handler,
+                    self.logger,
+                    "on_container_health_check_failed",
+                    container_id,
+                    facts["container_name"],
+                    status.value,
+                    facts,
+                )
+            self._recover_container(container_id, status, sessions, facts["checked_at"])
         self._expire()
 
-    def _recover_container(self, container_id: str, status: ContainerStatus, sessions: list[Session]) -> None:
+    def _monitor_tells(self, status: ContainerStatus) -> bool:
+        """Whether the monitor has told this manager's handler: of all but what may be about to be started."""
+        monitor = self.health_monitor
+        same = monitor is not None and monitor.event_handler is self.event_handler
+        return same and status is not ContainerStatus.CREATING
+
+    def _recover_container(
+        self, container_id: str, status: ContainerStatus, sessions: list[Session], detected_at: str
+    ) -> None:
         reason = "unrecoverable_state"
         if status in RECOVERABLE_STATES:
             try:
@@ -416,7 +450,7 @@ class BaseSessionManager:
             session.metadata.update(
                 failure_reason=reason,
                 failure_status=status.value,
-                failure_detected_at=session.last_active_at.isoformat(),
+                failure_detected_at=detected_at,
             )
             tell(
                 self.event_handler,
@@ -434,10 +468,30 @@ class BaseSessionManager:
 
     def _expire(self) -> None:
         for key, session in list(self.sessions.items()):
-            if key in self._running or not session.is_expired():
+            if key in self._running or not session.is_expired() or self._is_used_elsewhere(session):
                 continue
-            tell(self.event_handler, self.logger, "on_session_expired", session)
-            self._close_those([session])
+            with self._gate(key):
+                # It may have come into use since the engine was asked; whoever comes now waits.
+                if key in self._running or not session.is_expired() or self.sessions.get(key) is not session:
+                    continue
+                tell(self.event_handler, self.logger, "on_session_expired", session)
+                self._close_those([session])
+
+    def _is_used_elsewhere(self, session: Session) -> bool:
+        """Whether a session is in use as its container knows it: by other processes, and past this manager."""
+        last_active = getattr(self.container_manager.backend, "last_active", None)
+        if last_active is None or session.container_id is None:
+            return False
+        try:
+            used = last_active(session.container_id)
+        except PodkitError as error:
+            who = session.user_id, session.session_id
+            self.logger.warning("%s/%s stays, for nobody knows whether it is used: %s", *who, error)
+            return True
+        if used is None or session.model_copy(update={"last_active_at": used}).is_expired():
+            return False
+        session.last_active_at = used
+        return True
 
 
 def _prefixed(prefix: str, error: Exception) -> Exception:

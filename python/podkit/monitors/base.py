@@ -49,7 +49,11 @@ class BaseThreadMonitor(ABC):
 
     def _pause(self, seconds: float) -> bool:
         """Waits so long; whether the loop goes on."""
-        return not self._ended.wait(seconds) and self.running
+        ended = self._ended
+        if ended.wait(seconds) or not self.running:
+            return False
+        # One that was stopped, and had not ended when the next was begun, is not to go on beside it.
+        return self.thread is None or self.thread is threading.current_thread()
 
     @abstractmethod
     def _monitor_loop(self) -> None:

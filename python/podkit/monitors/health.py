@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .. import _check
+from .._log import tell
 from ..constants import DEFAULT_HEALTH_CHECK_INTERVAL, DEFAULT_HEALTH_CHECK_LOG_LINES
 from ..core.models import ContainerStatus
 from .base import BaseThreadMonitor
@@ -20,12 +21,16 @@ if TYPE_CHECKING:
 
 __all__ = ["ContainerHealthMonitor"]
 
+#: States in which nothing is wrong: it runs, is about to, or was stopped on purpose.
+_WELL = (ContainerStatus.RUNNING, ContainerStatus.CREATING, ContainerStatus.STOPPED)
+
 
 class ContainerHealthMonitor(BaseThreadMonitor):
     """Looks at a manager's containers again and again, and tells its handlers what it finds.
 
     Given to a session manager, it has what died recovered, and sessions that are not used expire. What
-    stopped by its own clock is left alone: its next use starts it.
+    stopped by its own clock is left alone: its next use starts it. An event handler is told at each look what
+    is not well (``on_container_health_check_failed``), once where the session manager has the same one.
     """
 
     def __init__(
@@ -74,8 +79,7 @@ class ContainerHealthMonitor(BaseThreadMonitor):
             try:
                 status = containers.get_container_status(container_id)
                 facts["status"] = status.value
-                well = status in (ContainerStatus.RUNNING, ContainerStatus.CREATING)
-                if not well and self.log_lines and status is not ContainerStatus.ERROR:
+                if status not in _WELL and self.log_lines and status is not ContainerStatus.ERROR:
                     logs = containers.backend.get_workload_logs(container_id, self.log_lines)
                     facts["logs"] = logs
             except Exception as error:
@@ -83,8 +87,18 @@ class ContainerHealthMonitor(BaseThreadMonitor):
             found[container_id] = facts
             if not self.running and self.thread is not None:
                 return
+        for facts in found.values():
+            self._tell(facts)
         for handler in self.handlers:
             try:
                 handler(found)
             except Exception:
                 self.logger.exception("a handler of the health monitor failed")
+
+    def _tell(self, facts: dict[str, Any]) -> None:
+        """Tells the event handler of a container that is not well."""
+        container_id, status = facts["container_id"], facts["status"]
+        if self.event_handler is None or status in _WELL or self.container_manager._rests(container_id):
+            return
+        event = "on_container_health_check_failed"
+        tell(self.event_handler, self.logger, event, container_id, facts["container_name"], status, facts)

@@ -62,10 +62,12 @@ class OrphanContainerCleaner(BaseThreadMonitor):
                 continue
             since = _time(workload.get("last_active") or workload.get("created"))
             age = 0.0 if since is None else (now - since).total_seconds()
-            if since is None or age < self.max_age_seconds or not self._is_ours(workload):
+            if since is None or age < self.max_age_seconds:
                 continue
             container_id, name = workload["id"], workload["name"]
             try:
+                if not self._is_ours(workload):
+                    continue
                 self.backend.remove_workload(container_id)
             except Exception as error:
                 self.logger.warning("%s cannot be removed: %s", name, error)

@@ -1,17 +1,17 @@
-"""Background processes in one container, kept by its agent."""
+"""Background processes in one container."""
 
 from __future__ import annotations
 
-import threading
 from datetime import datetime, timezone
 from pathlib import Path
 
-from .. import _check
-from .._calls import wait
+from .. import _check, _fork
 from .._log import logger_or, tell
 from ..backends.native import NativeBackend
 from ..constants import CONTAINER_WORKSPACE_PATH
-from ..errors import ContainerGoneError, NotFoundError, PodkitError, UnsupportedError
+from ..errors import NotFoundError
+from ..utils.paths import normalize_container_path
+from .agent import AgentProcesses
 from .models import Process, ProcessStatus
 
 TYPE_CHECKING = False
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
     from logging import Logger
     from typing import Any
 
-    from .._calls import Steps
-    from .._native import Session
     from ..core.events import PodkitEventHandler
     from ..core.manager import BaseContainerManager
+    from .shell import ShellProcesses
 
 __all__ = ["ProcessManager"]
 
 
 class ProcessManager:
-    """Background processes in a container. The image needs none of its tools for them.
+    """Background processes in a container.
 
-    They outlive this object: another one for the same container has them, too. For the engines of
-    podkit's own core.
+    They outlive this object: another one for the same container has them, too. On the engines of podkit's own
+    core the image needs no tools for them; on a backend that is written in Python they are kept by the
+    container's shell (see :mod:`podkit.processes.shell`).
     """
 
     def __init__(
@@ -53,17 +53,19 @@ class ProcessManager:
         self.logger = logger_or(logger, "podkit.processes")
         #: Processes that are known: id to process.
         self.processes: dict[str, Process] = {}
-        self.lock = threading.RLock()
+        self.lock = _fork.lock()
         self._told: set[str] = set()
         self._stopped: set[str] = set()
+        #: Those that had ended before they were found.
+        self._over: set[str] = set()
 
-    def _session(self) -> Steps[Session]:
+    def _kept(self) -> AgentProcesses | ShellProcesses:
         backend = self.container_manager.backend
-        if not isinstance(backend, NativeBackend):
-            raise UnsupportedError(
-                f"background processes need an engine of podkit's own core, not {type(backend).__name__}"
-            )
-        return (yield from backend.native_session(self.container_id))
+        if isinstance(backend, NativeBackend):
+            return AgentProcesses(backend, self.container_id)
+        from .shell import ShellProcesses
+
+        return ShellProcesses(backend, self.container_id)
 
     def _tell(self, event: str, *arguments: Any) -> None:
         tell(self.event_handler, self.logger, event, *arguments)
@@ -81,19 +83,16 @@ class ProcessManager:
         Raises:
             PodkitError: it cannot be begun (a ``RuntimeError``, ``Failed to start process: ...``).
         """
-        from .. import _native
-
         text = _check.text(command, "command")
-        directory = Path(_check.text(working_dir or CONTAINER_WORKSPACE_PATH, "working_dir"))
-        logs = Path(_check.text(log_dir or self.default_log_dir, "log_dir"))
+        directory = normalize_container_path(
+            _check.text(working_dir or CONTAINER_WORKSPACE_PATH, "working_dir")
+        )
+        logs = normalize_container_path(_check.text(log_dir or self.default_log_dir, "log_dir"))
         variables = _check.variables(environment, "environment")
-        request = _native.Request(_check.shell_argv(text, "command"), env=variables, cwd=str(directory))
         name = _check.maybe_text(name, "name")
         try:
-            session = wait(self._session())
-            native = session.spawn(request, name=name, log_directory=str(logs)).wait()
-            facts = native.info().wait()
-        except PodkitError as error:
+            facts = self._kept().begin(text, name, str(directory), variables, str(logs))
+        except Exception as error:
             self._tell(
                 "on_process_failed",
                 "",
@@ -141,9 +140,8 @@ class ProcessManager:
 
     def _find(self) -> None:
         """Takes up what another manager, or an earlier run of this program, has begun."""
-        session = wait(self._session())
-        for facts in session.processes().wait():
-            if facts["id"] in self.processes or facts["log_directory"] is None:
+        for facts in self._kept().all(str(normalize_container_path(self.default_log_dir))):
+            if facts["id"] in self.processes:
                 continue
             argv = facts["argv"]
             text = argv[2] if argv[:2] == ["/bin/sh", "-c"] and len(argv) > 2 else " ".join(argv)
@@ -164,30 +162,16 @@ class ProcessManager:
         """Brings what is known of a process up to date."""
         if process.status in (ProcessStatus.STOPPED, ProcessStatus.FAILED):
             return
-        try:
-            session = wait(self._session())
-            facts = session.process(process.id).info().wait()
-        except (NotFoundError, ContainerGoneError):
+        kept = self._kept()
+        facts = kept.look(process.id, str(process.log_dir))
+        if facts is None:
             # Its container was started anew, which no process outlives.
             self._end(process, ProcessStatus.STOPPED, None, None)
             return
         self._take(process, facts, told=True)
         if process.status is ProcessStatus.RUNNING and process.pid is not None:
-            self._find_ports(session, process)
-
-    def _find_ports(self, session: Session, process: Process) -> None:
-        try:
-            listening = session.listening_ports().wait()
-        except PodkitError:
-            return
-        # Whose a port is may be a child of the process, which the agent does not tell; so all that
-        # nobody else here is known to have.
-        others = {p.pid for p in self.processes.values() if p.id != process.id and p.pid}
-        ports = sorted({port["port"] for port in listening if port["pid"] == process.pid})
-        if not ports and len(self.processes) == 1:
-            ports = sorted({port["port"] for port in listening if port["pid"] not in others})
-        if ports:
-            process.ports = ports
+            others = {p.pid for p in list(self.processes.values()) if p.id != process.id and p.pid}
+            process.ports = kept.ports(process.id, process.pid, others) or process.ports
 
     def _take(self, process: Process, facts: dict[str, Any], *, told: bool) -> None:
         if facts["state"] != "ended":
@@ -196,11 +180,12 @@ class ProcessManager:
             return
         code = facts["exit_code"]
         stopped = process.id in self._stopped
-        good = code == 0 or stopped
+        good = code in (0, None) or stopped
         status = ProcessStatus.STOPPED if good else ProcessStatus.FAILED
         ended = facts["ended_at"]
         if not told:
             self._told.add(process.id)
+            self._over.add(process.id)
         self._end(process, status, code, ended)
 
     def _end(self, process: Process, status: ProcessStatus, code: int | None, ended: float | None) -> None:
@@ -249,48 +234,18 @@ class ProcessManager:
         if process.status in (ProcessStatus.STOPPED, ProcessStatus.FAILED):
             return True
         self._stopped.add(process.id)
-        try:
-            session = wait(self._session())
-            native = session.process(process.id)
-            facts: dict[str, Any] | None
-            if force:
-                facts = native.stop(grace).wait()
-            else:
-                native.signal(15).wait()
-                facts = _ended_within(native, grace)
-        except (NotFoundError, ContainerGoneError):
+        facts = self._kept().stop(process.id, str(process.log_dir), grace, bool(force))
+        if facts is None:
             self._end(process, ProcessStatus.STOPPED, None, None)
             return True
-        if facts is None:
+        if facts["state"] != "ended":
             self._stopped.discard(process.id)
             return False
         self._take(process, facts, told=True)
-        return facts["state"] == "ended"
+        return True
 
     def get_logs(self, process_id: str, tail: int = 100) -> dict[str, str]:
         """The last lines that it wrote: ``stdout`` and ``stderr``."""
         process = self._known(process_id)
         lines = _check.integer(tail, "tail", 0, 2**31)
-        found = {"stdout": "", "stderr": ""}
-        try:
-            session = wait(self._session())
-            native = session.process(process.id)
-            for stream in found:
-                chunks = native.logs(tail=lines, only=stream).wait()
-                found[stream] = b"".join(piece for _, piece in chunks).decode("utf-8", "replace")
-        except (NotFoundError, ContainerGoneError):
-            pass  # It went with its container.
-        return found
-
-
-def _ended_within(native: Any, seconds: float) -> dict[str, Any] | None:
-    import time
-
-    until = time.monotonic() + seconds
-    while True:
-        facts = native.info().wait()
-        if facts["state"] == "ended":
-            return facts
-        if time.monotonic() >= until:
-            return None
-        time.sleep(0.02)
+        return self._kept().logs(process.id, str(process.log_dir), lines)

@@ -13,10 +13,14 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .manager import ProcessManager
+    from .models import Process
 
     FailureHandler = Callable[[str, dict[str, Any]], None]
 
 __all__ = ["ProcessMonitor"]
+
+
+_ENDED = (ProcessStatus.STOPPED, ProcessStatus.FAILED)
 
 
 class ProcessMonitor(BaseThreadMonitor):
@@ -31,6 +35,10 @@ class ProcessMonitor(BaseThreadMonitor):
         self.process_manager = process_manager
         self.check_interval = _check.seconds(check_interval, "check_interval")
         self.failure_handlers: list[FailureHandler] = []
+        #: Ended and told of, or ended before.
+        self._done = {
+            known.id for known in list(process_manager.processes.values()) if known.status in _ENDED
+        }
 
     def register_failure_handler(self, handler: FailureHandler) -> None:
         """Has a function told of each process that failed, or ended without being asked to."""
@@ -47,29 +55,38 @@ class ProcessMonitor(BaseThreadMonitor):
             if not self._pause(self.check_interval):
                 return
 
+    def _logs(self, process: Process) -> dict[str, str]:
+        # That it has ended is told, whatever becomes of its last words.
+        try:
+            return self.process_manager.get_logs(process.id)
+        except Exception as error:
+            self.logger.warning("the logs of %s cannot be read: %s", process.display_name, error)
+            return {"stdout": "", "stderr": ""}
+
     def _check_all(self) -> None:
         manager = self.process_manager
         for process in list(manager.processes.values()):
-            old = process.status
-            if old in (ProcessStatus.STOPPED, ProcessStatus.FAILED):
+            if process.id in self._done:
                 continue
             try:
                 new = manager.get_status(process.id)
             except Exception as error:
                 self.logger.warning("%s cannot be looked at: %s", process.display_name, error)
                 continue
-            if new is old or new not in (ProcessStatus.STOPPED, ProcessStatus.FAILED):
+            if new not in _ENDED:
                 continue
-            if process.id in manager._stopped:
+            # Whoever else has looked since: this monitor's handlers were not told.
+            self._done.add(process.id)
+            if process.id in manager._stopped or process.id in manager._over:
                 continue
             details: dict[str, Any] = {
-                "old_status": old,
+                "old_status": ProcessStatus.RUNNING,
                 "new_status": new,
                 "exit_code": process.exit_code,
                 "command": process.command,
-                "logs": manager.get_logs(process.id),
+                "logs": self._logs(process),
             }
-            if old is ProcessStatus.RUNNING and new is ProcessStatus.STOPPED:
+            if new is ProcessStatus.STOPPED:
                 details["unexpected_stop"] = True
             for handler in self.failure_handlers:
                 try:

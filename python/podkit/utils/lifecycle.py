@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Mapping
 from pathlib import Path
 
-from .. import _check, _connect, _spec
+from .. import _check, _connect, _fork, _spec
 from .._calls import wait
 from ..backends.docker import DockerBackend
 from ..backends.native import NativeBackend
@@ -29,6 +28,7 @@ from .paths import normalize_container_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
     from logging import Logger
     from typing import Any
 
@@ -65,12 +65,10 @@ class _MountedContainerManager(_NoMountContainerManager):
 
 
 _managers_cache: dict[tuple[str, ...], tuple[NativeBackend, BaseContainerManager, BaseSessionManager]] = {}
-_cache_lock = threading.Lock()
+_cache_lock = _fork.lock()
 
 
 def _after_fork() -> None:
-    global _cache_lock
-    _cache_lock = threading.Lock()
     # A fork opens its own; what its parent has is left alone.
     _connect._left.append(dict(_managers_cache))
     _managers_cache.clear()
@@ -84,6 +82,11 @@ def _backend(name: str | None, logger: Logger | None) -> NativeBackend:
     if chosen == "docker":
         return DockerBackend(logger=logger)
     return NativeBackend(chosen, logger=logger)
+
+
+def _usual_prefix(prefix: str) -> str:
+    """The usual prefix is only a default: the settings may have another one."""
+    return _connect.prefix_name(None) if prefix == DEFAULT_CONTAINER_PREFIX else prefix
 
 
 def _manager(
@@ -142,14 +145,15 @@ def get_docker_session(
         container_prefix: whose sessions these are; other prefixes' are never touched.
         image_name: image, where ``config`` has none.
         logger: takes the place of podkit's loggers.
-        backend: ``docker``, ``embedded``, ``podman`` or a URL; else ``PODKIT_BACKEND``, else Docker.
+        backend: ``docker``, ``embedded``, ``podman`` or a URL; else what ``PODKIT_BACKEND`` or the
+            configuration file say, else Docker.
 
     Raises:
         InvalidInputError: an argument cannot be used (a ``ValueError``).
         PodkitError: the engine is not there, or cannot make it (a ``RuntimeError``).
     """
     user_id, session_id = _check.text(user_id, "user_id"), _check.text(session_id, "session_id")
-    prefix = _check.text(container_prefix, "container_prefix")
+    prefix = _usual_prefix(_check.text(container_prefix, "container_prefix"))
     image = _check.text(image_name, "image_name")
     base = host = None
     if workspace is not None:
@@ -162,7 +166,7 @@ def get_docker_session(
     if config is not None and not isinstance(config, ContainerConfig):
         raise _check.bad("config", f"must be a ContainerConfig, not {_check.kind_of(config)}")
     sessions = _manager(base, host, prefix, image, _check.maybe_text(backend, "backend"), logger)
-    if config is None:
+    if config is None and sessions.get_session(user_id, session_id) is None:
         if image == DEFAULT_CONTAINER_IMAGE:
             image = sessions.default_image
         config = ContainerConfig(image=image, container_lifetime_seconds=DEFAULT_CONTAINER_LIFETIME_SECONDS)
@@ -178,14 +182,8 @@ def reset_lifecycle_cache() -> None:
     with _cache_lock:
         known = list(_managers_cache.values())
         _managers_cache.clear()
-    for engine, _, sessions in known:
-        sessions._close_those(
-            [
-                session
-                for session in list(sessions.sessions.values())
-                if session.container_id is not None and engine.made_here(session.container_id)
-            ]
-        )
+    for _, _, sessions in known:
+        sessions.cleanup_all()
         sessions.shutdown()
 
 
@@ -255,6 +253,10 @@ class SessionProxy(SandboxMethods):
     def _ids(self) -> tuple[str, str]:
         return self._user_id, self._session_id
 
+    def _use(self) -> AbstractContextManager[object]:
+        manager = self._session_manager
+        return manager._in_use(manager._existing(self._user_id, self._session_id))
+
     def _place(self) -> tuple[NativeBackend, str]:
         manager = self._session_manager
         backend = manager.container_manager.backend
@@ -313,7 +315,7 @@ def run_in_docker(
     spec = _spec.of_config(config, [])
 
     def steps() -> Steps[ProcessResult]:
-        podkit = yield from _connect.podkit(engine._name, DEFAULT_CONTAINER_PREFIX)
+        podkit = yield from _connect.podkit(engine._name, _usual_prefix(DEFAULT_CONTAINER_PREFIX))
         output = yield podkit.run_once(_spec.dumps(spec), request, contents)
         return ProcessResult._of(output, limit)
 

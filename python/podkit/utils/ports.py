@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable
 
-from .. import _check
+from .. import _check, _fork
 from ..errors import InvalidInputError, LimitExceededError
 
 __all__ = ["PortPool"]
@@ -25,7 +24,7 @@ class PortPool:
         self.ports_per_container = _check.integer(ports_per_container, "ports_per_container", 1, 65535)
         self.available: set[int] = set(range(self.start, self.end + 1))
         self.allocated: set[int] = set()
-        self._lock = threading.Lock()
+        self._lock = _fork.lock()
 
     def allocate(self, count: int | None = None) -> list[int]:
         """The lowest free ports, all or none.

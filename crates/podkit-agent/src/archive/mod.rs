@@ -114,10 +114,10 @@ pub fn parts(path: &[u8]) -> Result<Vec<&[u8]>, &'static str> {
 
 /// The sum of all bytes, with the field for it as blanks.
 fn checksum(header: &[u8]) -> u64 {
-    let bytes = header.iter().enumerate();
-    let bytes = bytes.map(|(at, byte)| match field::CHECKSUM.contains(&at) {
-        true => u64::from(b' '),
-        false => u64::from(*byte),
-    });
-    bytes.sum()
+    let sum = |bytes: Option<&[u8]>| {
+        let bytes = bytes.unwrap_or_default().iter();
+        bytes.map(|byte| u64::from(*byte)).sum::<u64>()
+    };
+    let blanks = field::CHECKSUM.len() as u64 * u64::from(b' ');
+    sum(header.get(..field::CHECKSUM.start)) + blanks + sum(header.get(field::CHECKSUM.end..))
 }

@@ -137,7 +137,7 @@ impl Unpacker {
 
     /// Reads one header; a member, unless it only announces one.
     fn header(&mut self, header: &[u8; BLOCK_BYTES]) -> Result<Option<Member>, &'static str> {
-        if header.iter().all(|byte| *byte == 0) {
+        if *header == [0; BLOCK_BYTES] {
             self.state = State::End;
             return Ok(None);
         }

@@ -248,7 +248,8 @@ pub enum StopReason {
 pub struct AgentStatus {
     /// Milliseconds since PID 1 started.
     pub uptime_ms: u64,
-    /// Milliseconds since the last activity.
+    /// Milliseconds since the last activity; none while something holds `auto_stop` off: a command, a file call, a
+    /// process that was started to do so.
     pub idle_ms: u64,
     /// Commands that run now and hold off `auto_stop`.
     pub running_execs: u32,

@@ -23,6 +23,10 @@ pub const MAX_DESCRIPTORS: usize = 32;
 /// Begins the step at which a file system refused to be shown with other ids.
 pub const SHOW_IDS: &str = "show the container's ids in";
 
+/// From here on ids of a [`TreePlan`] are the host's: what belongs to one of them belongs in a copy to the
+/// container's own that has its place.
+pub const HOST_IDS: u32 = 65_536;
+
 /// What the helper process does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Plan {

@@ -178,6 +178,11 @@ impl Client {
         }
     }
 
+    /// Whether something came on a stream while others were listened to.
+    pub(crate) fn has_come(&self, stream: u32) -> bool {
+        self.early.iter().any(|(of, _)| *of == stream)
+    }
+
     /// Waits until the other side hangs up.
     pub(crate) fn expect_end(&mut self) {
         while self.next().is_some() {}

@@ -18,6 +18,7 @@ fn slow_reader_holds_back_its_own_command_only() {
     // The window is used up; the same connection serves others.
     let fast = client.run(shell("head -c 2000000 /dev/zero"));
     assert_eq!(fast.stdout.len(), 2_000_000);
+    assert!(!client.has_come(slow), "more than its window");
     client.send(slow, &Request::Credit(Output::Stdout, INITIAL_WINDOW_BYTES));
     let rest = client.finish_started(slow, pid);
     assert_eq!(rest.stdout.len() + INITIAL_WINDOW_BYTES as usize, 1_000_000);

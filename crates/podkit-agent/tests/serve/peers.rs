@@ -50,3 +50,24 @@ fn process_inside_of_the_agents_own_user_is_refused() {
 fn process_inside_of_another_user_is_refused() {
     check("65534");
 }
+
+#[test]
+fn program_inside_that_speaks_for_itself_is_refused() {
+    let container = Container::start(&[]);
+    let greeting = greeting();
+    let text = format!(
+        "python3 -c \"import socket
+name = next(l.split('@')[1].strip() for l in open('/proc/net/unix') if '@podkit-agent-' in l)
+s = socket.socket(socket.AF_UNIX)
+s.settimeout(20)
+s.connect('\\0' + name)
+try:
+    s.sendall(b'{greeting}')
+    print(len(s.recv(1000)))
+except ConnectionError:
+    print(0)
+\""
+    );
+    let ended = container.client().run(shell(&text));
+    assert_eq!(ended.out(), "0\n", "not a byte: {}", ended.err());
+}

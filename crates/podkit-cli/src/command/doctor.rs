@@ -14,6 +14,7 @@ use podkit::{
 use serde_json::{Value, json};
 
 use super::Context;
+use crate::args::DoctorArgs;
 use crate::output::{Exit, Failure, duration_text, error_json, printable};
 
 /// A trial that takes longer has failed.
@@ -66,7 +67,16 @@ impl Checks {
 }
 
 /// Tries the engine and says what it can do.
-pub(super) async fn doctor(context: &Context) -> std::result::Result<Exit, Failure> {
+pub(super) async fn doctor(
+    context: &Context,
+    args: &DoctorArgs,
+) -> std::result::Result<Exit, Failure> {
+    if args.attack {
+        #[cfg(target_os = "linux")]
+        return super::attack::attack(context, args).await;
+        #[cfg(not(target_os = "linux"))]
+        return Err(Error::unsupported("the attacks are for Linux").into());
+    }
     let mut checks = Checks::default();
     let began = Instant::now();
     let podkit = match context.podkit().await {
@@ -88,7 +98,7 @@ pub(super) async fn doctor(context: &Context) -> std::result::Result<Exit, Failu
     let capabilities = podkit.as_ref().map(Podkit::capabilities);
     let backend = podkit
         .as_ref()
-        .map_or(context.settings.backend.as_str(), |podkit| {
+        .map_or(context.settings.backend_name(), |podkit| {
             podkit.backend_name()
         });
     context.output.result(
@@ -126,11 +136,15 @@ async fn try_engine(checks: &mut Checks, podkit: &Podkit) {
     checks
         .make("write and read a file", true, podkit.scoped(small(), file))
         .await;
+    // An engine that says it keeps no files does not break its word.
+    let keeps = podkit.capabilities().stop_keeps_files;
     checks
         .make(
             "stop, and start with the files kept",
-            true,
-            podkit.scoped(small(), restart),
+            keeps,
+            podkit.scoped(small(), async |session: &Session| {
+                restart(session, keeps).await
+            }),
         )
         .await;
     checks
@@ -255,10 +269,19 @@ async fn file(session: &Session) -> Result<()> {
     }
 }
 
-async fn restart(session: &Session) -> Result<()> {
+async fn restart(session: &Session, keeps: bool) -> Result<()> {
     session.files().write("/kept", b"ok".to_vec()).await?;
     session.stop(Duration::from_secs(1)).await?;
-    session.exec(["cat", "/kept"]).await?.check().map(drop)
+    let output = session.exec(["cat", "/kept"]).await?;
+    if keeps {
+        return output.check().map(drop);
+    }
+    Err(
+        Error::unsupported("what containers write is lost at each stop here").with_hint(
+            "put the state directory on a local disk: `--state-dir`, or in a container a volume at \
+             /var/lib/podkit",
+        ),
+    )
 }
 
 async fn time_out(session: &Session) -> Result<()> {

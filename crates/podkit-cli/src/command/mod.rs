@@ -1,5 +1,7 @@
 //! One file for each command.
 
+#[cfg(target_os = "linux")]
+mod attack;
 mod close;
 mod completions;
 mod cp;
@@ -23,11 +25,12 @@ mod stop;
 use std::sync::OnceLock;
 
 use self::pull_bars::PullBars;
-use podkit::{AuditLog, Error, ErrorKind, Podkit, PodkitBuilder, Session, SessionKey};
+use podkit::{
+    AuditLog, Error, ErrorKind, Podkit, PodkitBuilder, Session, SessionKey, settings::Settings,
+};
 
 use crate::{
     args::{Cli, Command, Environment},
-    config::{self, Settings},
     output::{Exit, Failure, Output},
 };
 
@@ -48,7 +51,8 @@ pub(crate) fn run(cli: Cli, environment: &Environment, output: Output) -> Result
     if let Command::Completions(args) = &cli.command {
         return completions::completions(args, output);
     }
-    let settings = config::settings(&cli.global, environment).map_err(Failure::usage)?;
+    let settings =
+        Settings::read(&cli.global.given(), &environment.settings).map_err(Failure::usage)?;
     let context = Context {
         settings,
         output,
@@ -98,7 +102,7 @@ async fn dispatch(context: &Context, command: Command) -> Result<Exit, Failure> 
         Command::Watch(args) => files::watch(context, args).await,
         Command::Du(args) => files::du(context, args).await,
         Command::Image(args) => image::image(context, args).await,
-        Command::Doctor(_) => doctor::doctor(context).await,
+        Command::Doctor(args) => doctor::doctor(context, &args).await,
         Command::Completions(args) => completions::completions(&args, context.output),
     }
 }
@@ -129,7 +133,7 @@ impl Context {
     /// What the settings say.
     fn builder(&self, quiet: bool) -> PodkitBuilder {
         let mut builder = Podkit::builder()
-            .backend(&self.settings.backend)
+            .backend(self.settings.backend_name())
             .prefix(self.settings.prefix.clone())
             .connect_options(self.settings.connect.clone())
             .default_spec(self.settings.spec.clone());

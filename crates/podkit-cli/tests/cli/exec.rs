@@ -3,17 +3,13 @@
 use std::{
     fs,
     io::{Read as _, Write as _},
-    process::{Child, Stdio},
+    process::Stdio,
     time::{Duration, Instant},
 };
 
-use crate::support::{Home, read_until, wait_for};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 
-/// Sends a signal to podkit itself, and to nothing else.
-fn signal(child: &Child, signal: Signal) {
-    kill_process(Pid::from_child(child), signal).unwrap();
-}
+use crate::support::{Home, read_until, signal, wait_for};
 
 #[test]
 fn first_exec_makes_the_session_and_says_so_the_second_finds_it() {

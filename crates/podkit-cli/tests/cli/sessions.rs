@@ -1,8 +1,10 @@
 //! Listing, inspecting, stopping, closing, files and doctor, on the embedded engine.
 
-use std::{fs, os::unix::fs::PermissionsExt as _, process::Stdio};
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, process::Stdio};
 
-use crate::support::{Home, read_until, wait_for};
+use rustix::process::Signal;
+
+use crate::support::{Home, read_until, signal, wait_for};
 
 #[test]
 fn list_and_inspect_show_what_there_is() {
@@ -307,6 +309,76 @@ fn doctor_tries_and_reports() {
 }
 
 #[test]
+fn doctor_attack_that_is_interrupted_leaves_nothing() {
+    let home = Home::new();
+    let mut command = home.command(&["doctor", "--attack"]);
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    read_until(child.stdout.as_mut().unwrap(), " held\n");
+    let made = format!("podkit-attack-{}", child.id());
+    let made = ["/tmp", "/usr/local/share"].map(|place| Path::new(place).join(&made));
+    assert!(made[0].exists());
+    signal(&child, Signal::INT);
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert!(!made.iter().any(|path| path.exists()));
+    assert_eq!(home.ok(&["ls", "-q", "-a"]), "");
+}
+
+#[test]
+fn doctor_attack_that_was_killed_is_cleared_away_by_the_next() {
+    let home = Home::new();
+    let mut command = home.command(&["doctor", "--attack"]);
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    read_until(child.stdout.as_mut().unwrap(), " held\n");
+    let made = format!("podkit-attack-{}", child.id());
+    let made = ["/tmp", "/usr/local/share"].map(|place| Path::new(place).join(&made));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(made[0].exists());
+    let mut next = home.command(&["doctor", "--attack"]);
+    next.env("PATH", "/nonexistent").output().unwrap();
+    assert!(!made.iter().any(|path| path.exists()));
+    let left = home.json(&["ls", "--json", "-a"]);
+    for session in left.as_array().unwrap() {
+        let id = session["session_id"].as_str().unwrap();
+        let name = format!("{}/{id}", session["user_id"].as_str().unwrap());
+        let spec = &home.json(&["inspect", "--json", &name])["spec"];
+        assert!(spec.to_string().contains("idle_timeout"), "{spec}");
+    }
+}
+
+#[test]
+fn doctor_attack_without_a_compiler_claims_nothing() {
+    let home = Home::new();
+    let attack = |words: &[&str]| {
+        let mut command = home.command(words);
+        let output = command.env("PATH", "/nonexistent").output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let text = attack(&["doctor", "--attack"]);
+    let rows = text.lines().filter(|line| line.ends_with(" not_run"));
+    assert!(rows.count() >= 60, "{text}");
+    assert!(
+        text.contains("control not run: the attack programs cannot be built"),
+        "{text}"
+    );
+    assert!(text.ends_with(" not run\n"), "{text}");
+    let json = attack(&["doctor", "--attack", "--format", "json"]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["as_promised"], false);
+    assert_eq!(json["counts"]["held"], 0);
+    for finding in json["attacks"].as_array().unwrap() {
+        assert!(finding["control"]["not_run"].is_string(), "{finding}");
+        assert_eq!(finding["verdict"], "not_run");
+    }
+    assert_eq!(home.run(&["doctor", "--beside", "docker:debian"]).code, 2);
+    assert_eq!(
+        home.run(&["doctor", "--attack", "--beside", "docker"]).code,
+        2
+    );
+}
+
+#[test]
 fn limits_rest_and_use_of_a_session_are_told_and_changed() {
     let home = Home::new();
     assert_eq!(home.run(&["limit", "s"]).code, 2);
@@ -345,19 +417,16 @@ fn monitor_brings_a_killed_container_back_and_says_so() {
         .join("state.json");
     let state: serde_json::Value =
         serde_json::from_str(&fs::read_to_string(state).unwrap()).unwrap();
-    signal(
-        state["pid"].as_u64().unwrap(),
-        rustix::process::Signal::KILL,
-    );
+    signal_pid(state["pid"].as_u64().unwrap(), Signal::KILL);
     read_until(&mut told, "\"event\":\"health_check_failed\"");
     read_until(&mut told, "\"event\":\"recovered\"");
     assert_eq!(home.json(&["inspect", "--json", "s"])["state"], "running");
-    signal(monitor.id().into(), rustix::process::Signal::TERM);
+    signal(&monitor, Signal::TERM);
     let ended = monitor.wait_with_output().unwrap();
     assert!(ended.status.success(), "{ended:?}");
 }
 
-fn signal(pid: u64, signal: rustix::process::Signal) {
+fn signal_pid(pid: u64, signal: Signal) {
     let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
     rustix::process::kill_process(pid, signal).unwrap();
 }
@@ -416,7 +485,7 @@ fn ports_are_shown_offered_and_forwarded() {
     std::io::BufRead::read_line(&mut told, &mut line).unwrap();
     let port = line.trim().rsplit(':').next().unwrap().parse().unwrap();
     assert_eq!(hear(port), "hello");
-    signal(forward.id().into(), rustix::process::Signal::INT);
+    signal(&forward, Signal::INT);
     assert!(forward.wait().unwrap().success());
 }
 
@@ -455,12 +524,16 @@ fn watch_tells_of_changes_until_it_is_interrupted() {
     let mut watch = home.command(&["watch", "-r", "s"]);
     let mut watch = watch.stdout(Stdio::piped()).spawn().unwrap();
     let mut told = watch.stdout.take().unwrap();
-    let reader = std::thread::spawn(move || read_until(&mut told, "d/file\n"));
+    let reader = std::thread::spawn(move || {
+        read_until(&mut told, "d/file\n");
+        told
+    });
     wait_for("a change", || {
         home.ok(&["exec", "s", "-c", "echo >>d/file"]);
         reader.is_finished()
     });
-    reader.join().unwrap();
-    signal(watch.id().into(), rustix::process::Signal::TERM);
+    // It tells of more while it is interrupted, and needs somebody to tell it to.
+    let _told = reader.join().unwrap();
+    signal(&watch, Signal::TERM);
     assert!(watch.wait().unwrap().success());
 }

@@ -82,6 +82,11 @@ impl Layout {
         find::find()
     }
 
+    /// Leaves version 2 out; whether it was there. Only root may give groups to other ids.
+    pub(crate) fn drop_unified(&mut self) -> bool {
+        self.unified.take().is_some()
+    }
+
     pub(crate) const fn kind(&self) -> Cgroups {
         let v1 = self.memory.is_some() || self.cpu.is_some() || self.pids.is_some();
         match (v1, self.unified.is_some()) {

@@ -16,6 +16,9 @@ use crate::{
     store::{Draft, Store},
 };
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use self::tar::unpack;
+
 /// What a container's root is made of.
 #[derive(Debug, Default)]
 pub(crate) struct Image {

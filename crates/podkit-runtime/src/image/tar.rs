@@ -4,6 +4,7 @@
 //! link in the archive can therefore never leave.
 
 use std::{
+    cell::Cell,
     fs::File,
     io::{BufReader, Read},
     os::{
@@ -32,6 +33,10 @@ use crate::{
 const BYTES_MAX: u64 = 64 << 30;
 const ENTRIES_MAX: u64 = 4_000_000;
 
+/// Most bytes between the content of one entry and that of the next: headers, and names that are too
+/// long for these, which are kept in memory.
+const BETWEEN_MAX: u64 = 16 << 20;
+
 /// Ids that a container has.
 const IDS: u64 = 65_536;
 
@@ -57,7 +62,7 @@ pub(super) fn import(store: &Store, path: &Path) -> Result<String> {
     Ok(name)
 }
 
-fn unpack(mut reader: impl Read, path: &Path, root: &Path) -> Result<()> {
+pub(crate) fn unpack(mut reader: impl Read, path: &Path, root: &Path) -> Result<()> {
     let mut magic = [0_u8; 4];
     let mut length = 0;
     while length < magic.len() {
@@ -74,7 +79,11 @@ fn unpack(mut reader: impl Read, path: &Path, root: &Path) -> Result<()> {
             .with_hint("unpack it first: `gunzip`, `unzstd` or `unxz`"));
     }
     let whole = magic.get(..length).unwrap_or_default().chain(reader);
-    let mut archive = Archive::new(whole);
+    let allowance = Cell::new(BETWEEN_MAX);
+    let mut archive = Archive::new(Metered {
+        inner: whole,
+        allowance: &allowance,
+    });
     let root = openat(
         CWD,
         root,
@@ -96,12 +105,37 @@ fn unpack(mut reader: impl Read, path: &Path, root: &Path) -> Result<()> {
         let entry = entry.map_err(|error| {
             invalid(path, "it is no tar archive, or a broken one").with_source(error)
         })?;
+        allowance.set(u64::MAX);
         unpacking.entry(entry)?;
+        allowance.set(BETWEEN_MAX);
     }
     if unpacking.entries == 0 {
         return Err(invalid(path, "it is no tar archive, or an empty one"));
     }
     unpacking.finish()
+}
+
+/// Reads no further than is allowed.
+struct Metered<'a, R> {
+    inner: R,
+    allowance: &'a Cell<u64>,
+}
+
+impl<R: Read> Read for Metered<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let left = self.allowance.get();
+        if left == 0 && !buffer.is_empty() {
+            return Err(std::io::Error::other("a name in it has no end"));
+        }
+        let count = buffer
+            .len()
+            .min(usize::try_from(left).unwrap_or(usize::MAX));
+        let read = self
+            .inner
+            .read(buffer.get_mut(..count).unwrap_or_default())?;
+        self.allowance.set(left - read as u64);
+        Ok(read)
+    }
 }
 
 struct Unpacking<'a> {
@@ -126,6 +160,14 @@ impl Unpacking<'_> {
                 ),
             ));
         }
+        self.make(&mut entry)?;
+        // What has not been read is no part of what comes between entries.
+        std::io::copy(&mut entry, &mut std::io::sink())
+            .context(|| format!("read `{}`", self.archive.display()))?;
+        Ok(())
+    }
+
+    fn make<R: Read>(&mut self, entry: &mut Entry<'_, R>) -> Result<()> {
         let raw = entry.path_bytes().into_owned();
         let path = self.inside(&raw)?;
         let kind = entry.header().entry_type();
@@ -144,12 +186,12 @@ impl Unpacking<'_> {
                     Err(errno) => return Err(errno).context(failed),
                 }
                 self.modes.push((path.clone(), mode));
-                own(parent.as_fd(), name, &entry).context(failed)
+                own(parent.as_fd(), name, entry).context(failed)
             }
             EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
                 clear(parent.as_fd(), name).context(failed)?;
-                write(parent.as_fd(), name, &mut entry).context(failed)?;
-                own(parent.as_fd(), name, &entry).context(failed)?;
+                write(parent.as_fd(), name, entry).context(failed)?;
+                own(parent.as_fd(), name, entry).context(failed)?;
                 // After the owner: changing that takes set-id bits away.
                 set_mode(parent.as_fd(), name, mode).context(failed)
             }
@@ -157,7 +199,7 @@ impl Unpacking<'_> {
                 let target = entry.link_name_bytes().unwrap_or_default();
                 clear(parent.as_fd(), name).context(failed)?;
                 symlinkat(target.as_ref(), &parent, name).context(failed)?;
-                own(parent.as_fd(), name, &entry).context(failed)
+                own(parent.as_fd(), name, entry).context(failed)
             }
             EntryType::Link => {
                 let target = self.inside(&entry.link_name_bytes().unwrap_or_default())?;
@@ -372,6 +414,44 @@ mod tests {
             let result = unpack(bytes, Path::new("/a.tar"), place.path());
             assert_eq!(result.unwrap_err().kind(), ErrorKind::InvalidInput);
         }
+    }
+
+    #[test]
+    fn name_without_end_is_not_kept_in_memory() {
+        struct Counted(u64);
+        impl Read for Counted {
+            fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+                buffer.fill(b'a');
+                self.0 += buffer.len() as u64;
+                Ok(buffer.len())
+            }
+        }
+        for kind in [EntryType::GNULongName, EntryType::XHeader] {
+            let place = tempfile::tempdir().unwrap();
+            let mut header = Header::new_gnu();
+            header.set_entry_type(kind);
+            header.set_size(32 << 30);
+            header.set_cksum();
+            let mut endless = Counted(0);
+            let result = unpack(
+                header.as_bytes().chain(&mut endless),
+                Path::new("/a.tar"),
+                place.path(),
+            );
+            assert_eq!(result.unwrap_err().kind(), ErrorKind::InvalidInput);
+            assert!(endless.0 <= 2 * BETWEEN_MAX, "{} bytes", endless.0);
+        }
+    }
+
+    #[test]
+    fn entry_that_is_left_out_may_be_long() {
+        let long = vec![7; 20 << 20];
+        let (place, result) = try_unpack(&[
+            entry(EntryType::Fifo, "pipe", "", &long),
+            entry(EntryType::Regular, "file", "", b"x"),
+        ]);
+        result.unwrap();
+        assert!(place.path().join("root/file").exists());
     }
 
     #[test]

@@ -12,6 +12,10 @@
 )]
 
 mod breakdown;
+mod floor;
+mod growth;
+mod others;
+mod plot;
 
 use std::{
     fs,
@@ -47,6 +51,16 @@ struct Rounds {
     pause: Duration,
 }
 
+impl Rounds {
+    const fn pauses(self) -> &'static str {
+        if self.pause.is_zero() {
+            "none"
+        } else {
+            "150 ms"
+        }
+    }
+}
+
 /// What every measurement needs.
 struct Bench {
     podkit: Podkit,
@@ -61,22 +75,17 @@ impl Bench {
             .unwrap();
         fs::write(directory.path().join("first.c"), PROGRAM).unwrap();
         fs::create_dir(directory.path().join("bin")).unwrap();
-        let built = Command::new("cc")
-            .args(["-static", "-nostdlib", "-O1", "-o", "bin/first", "first.c"])
-            .current_dir(directory.path())
-            .status()
-            .unwrap();
-        assert!(built.success(), "cc must build the static program");
-        let mut options = ConnectOptions::for_home(directory.path());
-        options.state_dir = Some(directory.path().join("state"));
-        options.run_dir = Some(directory.path().join("state/run"));
-        let podkit = Podkit::builder()
-            .backend("embedded")
-            .connect_options(options)
-            .build()
-            .await
-            .unwrap();
+        compile(
+            directory.path(),
+            &["-nostdlib", "-o", "bin/first", "first.c"],
+        );
+        let podkit = connect(directory.path()).await;
         Self { podkit, directory }
+    }
+
+    /// Another client, with nothing remembered.
+    async fn connect(&self) -> Podkit {
+        connect(self.directory.path()).await
     }
 
     fn program(&self) -> PathBuf {
@@ -98,6 +107,29 @@ impl Bench {
             .await
             .unwrap()
     }
+}
+
+/// Builds a static program in a directory.
+fn compile(directory: &Path, arguments: &[&str]) {
+    let built = Command::new("cc")
+        .args(["-static", "-O1"])
+        .args(arguments)
+        .current_dir(directory)
+        .status()
+        .unwrap();
+    assert!(built.success(), "cc {arguments:?}");
+}
+
+async fn connect(directory: &Path) -> Podkit {
+    let mut options = ConnectOptions::for_home(directory);
+    options.state_dir = Some(directory.join("state"));
+    options.run_dir = Some(directory.join("state/run"));
+    Podkit::builder()
+        .backend("embedded")
+        .connect_options(options)
+        .build()
+        .await
+        .unwrap()
 }
 
 /// One byte of output from the static program; the time of the first byte is returned.
@@ -165,11 +197,7 @@ fn sorted(mut times: Vec<Duration>) -> Times {
 }
 
 fn row(what: &str, rounds: Rounds, ours: &Times, beside: &str, other: Option<&Times>) {
-    let pauses = if rounds.pause.is_zero() {
-        "none"
-    } else {
-        "150 ms"
-    };
+    let pauses = rounds.pauses();
     let (median, p99) = (ours.percentile(50), ours.percentile(99));
     let compared = other.map_or_else(
         || " – | – ".to_owned(),
@@ -284,14 +312,22 @@ async fn warm(bench: &Bench, rounds: Rounds, what: &str) {
     );
 }
 
-async fn reconnect(bench: &Bench, rounds: Rounds) {
-    let cli = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/release/podkit");
-    let cli = std::env::args_os().nth(1).map_or(cli, PathBuf::from);
+/// The command line that is measured, and where the plots go: the arguments of the bench.
+fn arguments() -> (PathBuf, PathBuf) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let mut arguments = std::env::args_os().skip(1).map(PathBuf::from);
+    let cli = arguments.next();
+    let cli = cli.unwrap_or_else(|| root.join("target/release/podkit"));
     assert!(
         cli.exists(),
         "`{}` is missing; run `./scripts/bench.sh`",
         cli.display()
     );
+    let plots = arguments.next().filter(|path| path.is_dir());
+    (cli, plots.unwrap_or_else(|| root.join("docs")))
+}
+
+async fn reconnect(bench: &Bench, cli: &Path, rounds: Rounds) {
     let session = bench.open("cli").await;
     let state = bench.directory.path().join("state");
     let state = state.to_str().unwrap();
@@ -299,7 +335,7 @@ async fn reconnect(bench: &Bench, rounds: Rounds) {
     for _ in 0..rounds.count {
         pause(rounds).await;
         ours.push(time_command(
-            &cli,
+            cli,
             &[
                 "--backend",
                 "embedded",
@@ -386,6 +422,7 @@ async fn memory(bench: &Bench, count: usize) {
 }
 
 async fn run() {
+    let (cli, plots) = arguments();
     let bench = Bench::new().await;
     assert_eq!(bench.podkit.capabilities().default_image, Image::host());
     println!("| step | pauses | n | podkit, ms: p50 / p99 | beside it, ms: p50 / p99 | ratio |");
@@ -394,7 +431,7 @@ async fn run() {
         let rounds = Rounds { count: 100, pause };
         cold(&bench, rounds, "").await;
         warm(&bench, rounds, "").await;
-        reconnect(&bench, rounds).await;
+        reconnect(&bench, &cli, rounds).await;
     }
     density(&bench, 1000).await;
     // A client as large as a real application: what forks, pays by the page.
@@ -407,6 +444,14 @@ async fn run() {
     warm(&bench, rounds, ", client of 1 GiB").await;
     assert_eq!(std::hint::black_box(&ballast).len(), 1 << 30);
     drop(ballast);
+    let rounds = [Duration::ZERO, PAUSE].map(|pause| Rounds { count: 30, pause });
+    let bars = others::table(&bench, &cli, &rounds).await;
+    let title = "One command in a container of its own, median, logarithmic";
+    plot::bars(&plots.join("benchmarks-engines.svg"), title, &bars);
+    let lines = growth::table(&bench).await;
+    let title = "Times beside many sessions, median, logarithmic";
+    plot::lines(&plots.join("benchmarks-growth.svg"), title, &lines);
+    floor::table(&bench, &rounds).await;
     breakdown::life(bench.directory.path());
     breakdown::exec(&bench).await;
     memory(&bench, 200).await;

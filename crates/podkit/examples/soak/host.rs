@@ -11,6 +11,7 @@ use std::{
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sample {
     pub(crate) descriptors: usize,
+    pub(crate) threads: usize,
     pub(crate) memory_kib: u64,
 }
 
@@ -18,11 +19,14 @@ pub(crate) struct Sample {
 pub(crate) fn sample(pid: u32) -> Option<Sample> {
     let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).ok()?.count();
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
-    let memory_kib = line.split_whitespace().nth(1)?.parse().ok()?;
+    let number = |field: &str| -> Option<u64> {
+        let line = status.lines().find(|line| line.starts_with(field))?;
+        line.split_whitespace().nth(1)?.parse().ok()
+    };
     Some(Sample {
         descriptors,
-        memory_kib,
+        threads: usize::try_from(number("Threads:")?).ok()?,
+        memory_kib: number("VmRSS:")?,
     })
 }
 

@@ -3,8 +3,10 @@
 //! compares the host before and after; clients are this program started again.
 //!
 //! `cargo run --release --example soak -- [--backend embedded|docker] [--minutes N] [--sessions N]
-//! [--seed N]`, as root; `scripts/soak.sh` does it.
+//! [--seed N]`, as root; `scripts/soak.sh` does it. With `--churn N` so many sessions instead, one after
+//! the other, `--sessions` (100) at a time: nothing may grow with their number.
 
+mod churn;
 mod client;
 mod host;
 mod model;
@@ -17,6 +19,9 @@ use oracle::Options;
 
 /// Argument that makes this program a client.
 const CLIENT: &str = "client";
+
+/// Argument that makes this program a client of very many sessions.
+const CHURN_CLIENT: &str = "churn-client";
 
 /// Image of sessions on Docker, as `scripts/engines.sh` makes it.
 const DOCKER_IMAGE: &str = "podkit-test/debian:1";
@@ -33,7 +38,15 @@ fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let result = match words.split_first() {
         Some((first, rest)) if first == CLIENT => client::main(rest),
-        _ => options(&words).and_then(oracle::run),
+        Some((first, rest)) if first == CHURN_CLIENT => churn::client(rest),
+        _ => options(&words).and_then(|(options, churn)| match churn {
+            Some(total) => churn::run(&churn::Options {
+                backend: options.backend,
+                total,
+                alive: options.sessions,
+            }),
+            None => oracle::run(options),
+        }),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -44,7 +57,9 @@ fn main() -> ExitCode {
     }
 }
 
-fn options(words: &[String]) -> Result<Options, String> {
+/// What is asked for, and how many sessions one after the other, if that.
+fn options(words: &[String]) -> Result<(Options, Option<usize>), String> {
+    let mut churn = None;
     let clock = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     let mut options = Options {
         backend: "embedded".to_owned(),
@@ -63,6 +78,7 @@ fn options(words: &[String]) -> Result<Options, String> {
             "--backend" => return Err(format!("`{value}` is not embedded or docker")),
             "--minutes" => options.time = Duration::from_secs(60 * number::<u64>(name, value)?),
             "--sessions" => options.sessions = number(name, value)?,
+            "--churn" => churn = Some(number(name, value)?),
             "--seed" => options.seed = number(name, value)?,
             _ => return Err(format!("there is no `{name}`")),
         }
@@ -70,7 +86,12 @@ fn options(words: &[String]) -> Result<Options, String> {
     if options.sessions < 2 || options.time.is_zero() {
         return Err("at least 2 sessions and 1 minute are needed".to_owned());
     }
-    Ok(options)
+    if churn.is_some_and(|total| total / options.sessions < 10) {
+        return Err(
+            "each of the sessions at a time is followed by nine others at least".to_owned(),
+        );
+    }
+    Ok((options, churn))
 }
 
 /// A number out of a text that somebody else wrote.

@@ -4,6 +4,9 @@ use podkit_agent::{Failure, FailureKind, StopReason};
 
 use crate::error::{Error, ErrorKind};
 
+/// EBUSY and ETXTBSY, as every Linux numbers them: a mount, a root, a program that runs.
+const IN_USE: [i32; 2] = [16, 26];
+
 /// Most characters of an agent's text that are passed on.
 const MAX_TEXT_CHARS: usize = 1000;
 
@@ -87,6 +90,7 @@ pub(super) fn failed(failure: &Failure) -> Error {
         FailureKind::Unsupported => ErrorKind::Unsupported,
         FailureKind::TimedOut => ErrorKind::TimedOut,
         FailureKind::Closing => ErrorKind::ContainerGone,
+        FailureKind::Unexpected if IN_USE.contains(&failure.errno) => ErrorKind::Conflict,
         FailureKind::Cancelled | FailureKind::Unexpected => ErrorKind::Unexpected,
     };
     let text = printable(&failure.message);

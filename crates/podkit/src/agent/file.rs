@@ -207,6 +207,15 @@ impl FileWriter {
         self.end().await
     }
 
+    /// Waits for what ends the file before all of it was sent. Nothing is lost when the future is
+    /// dropped.
+    pub(crate) async fn broken(&mut self) -> Error {
+        match self.end().await {
+            Err(error) => error,
+            Ok(()) => Error::new(ErrorKind::Unexpected, "the file ended before its bytes did"),
+        }
+    }
+
     /// Ends the file and waits until it is in its place.
     ///
     /// # Errors

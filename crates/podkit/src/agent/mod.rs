@@ -13,6 +13,8 @@ mod connection;
 mod exec;
 mod failure;
 mod file;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod inbox;
 mod outbox;
 mod port;

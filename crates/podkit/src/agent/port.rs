@@ -58,7 +58,7 @@ pub struct ListeningPort {
 }
 
 impl ListeningPort {
-    fn parse(line: &str) -> Option<Self> {
+    pub(super) fn parse(line: &str) -> Option<Self> {
         let mut words = line.splitn(4, ' ');
         let address = words.next()?.parse().ok()?;
         let port = words.next()?.parse().ok()?;

@@ -4,16 +4,18 @@ use std::time::Duration;
 
 /// Length of a tick. Ticks that were missed are not made up for, so that a program which was held
 /// up for long does not take its own silence for the agent's.
-pub(super) const TICK: Duration = Duration::from_secs(2);
+pub(super) const TICK: Duration = Duration::from_millis(TICK_MS);
+const TICK_MS: u64 = 1800;
 
-/// Ticks without sending after which a ping is sent: 10 s.
-const PING_TICKS: u64 = podkit_agent::PING_INTERVAL_MS / 2000;
+/// Ticks without sending after which a ping is sent: 9 s.
+const PING_TICKS: u64 = podkit_agent::PING_INTERVAL_MS / TICK_MS;
 
-/// Silent ticks after which an idle connection is dead: 30 s.
-const DEAD_TICKS: u64 = podkit_agent::DEAD_AFTER_MS / 2000;
+/// Silent ticks after which an idle connection is dead: 29 s.
+const DEAD_TICKS: u64 = podkit_agent::DEAD_AFTER_MS / TICK_MS;
 
-/// Silent ticks after which a connection that somebody waits on is dead: 6 s after the ping that
-/// the first of them sends, 8 s after the call at most.
+/// Silent ticks after which a connection that somebody waits on is dead: 5.4 s after the ping that
+/// the first of them sends. The tick in which the call was made does not count when something was
+/// heard in it, so that is 9 s after the call at most.
 const DEAD_BUSY_TICKS: u64 = 4;
 
 /// Counts silence.
@@ -74,10 +76,10 @@ mod tests {
 
     #[test]
     fn pulse_of_a_silent_connection_ends_after_thirty_seconds() {
-        let dead = beats(15, false, true, false)
+        let dead = beats(16, false, true, false)
             .iter()
             .position(|beat| *beat == Beat::Dead);
-        assert_eq!(dead, Some(14));
+        assert_eq!(dead, Some(15));
     }
 
     #[test]
@@ -86,7 +88,11 @@ mod tests {
             beats(4, false, true, true),
             [Beat::Ping, Beat::Rest, Beat::Rest, Beat::Dead]
         );
-        assert!(DEAD_BUSY_TICKS * TICK.as_secs() < 10);
+        let mut pulse = Pulse::default();
+        assert_eq!(pulse.tick(true, true, true), Beat::Rest);
+        let calls: Vec<_> = (0..4).map(|_| pulse.tick(false, true, true)).collect();
+        assert_eq!(calls.last(), Some(&Beat::Dead));
+        const { assert!((DEAD_BUSY_TICKS + 1) * TICK_MS < 10_000) };
     }
 
     #[test]

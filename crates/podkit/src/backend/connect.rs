@@ -158,10 +158,6 @@ async fn engine_at(url: &str, options: &ConnectOptions) -> Result<BackendRef> {
 use no_docker::{docker, engine_at, podman};
 
 #[cfg(not(feature = "docker"))]
-#[expect(
-    clippy::unused_async,
-    reason = "the same shape with and without the engine"
-)]
 mod no_docker {
     use super::{BackendRef, ConnectOptions, Error, Result};
 

@@ -31,6 +31,8 @@ pub mod events;
 pub mod images;
 pub mod memory;
 pub mod parent;
+#[cfg(any(feature = "docker", all(feature = "embedded", target_os = "linux")))]
+mod ports;
 pub mod stats;
 
 /// A shared backend.

@@ -17,6 +17,17 @@ pub enum Limit {
 }
 
 impl Limit {
+    /// Parses a length of time as [`parse_duration`] does, or `off`.
+    ///
+    /// # Errors
+    /// `InvalidInput`.
+    pub fn parse(text: &str) -> Result<Self> {
+        match text {
+            "off" | "never" => Ok(Self::Off),
+            time => parse_duration(time).map(Self::After),
+        }
+    }
+
     /// The duration, if there is one.
     #[must_use]
     pub const fn duration(self) -> Option<Duration> {

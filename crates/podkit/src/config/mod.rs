@@ -174,7 +174,10 @@ pub struct SessionSpec {
     pub inherit_image: bool,
     /// Further host directories for the `host` image.
     pub host_paths: Vec<PathBuf>,
-    /// Processor cores, at least 0.01; one without.
+    /// Processor cores, at least 0.01; one without. The agent lives on the same share: what a command
+    /// has the kernel do in one piece, such as freeing all of its memory, is paid back by the whole
+    /// container standing still, and one that does so for 9 s counts as
+    /// [`AgentUnreachable`](crate::ErrorKind::AgentUnreachable). Below a tenth of a core, expect that.
     pub cpus: Option<f64>,
     /// Memory including tmpfs and, unless `swap` is set, with no swap on top; 512 MiB without, at
     /// least 6 MiB.

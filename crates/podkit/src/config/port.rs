@@ -32,8 +32,10 @@ pub enum HostPort {
     Same,
     /// This one.
     Number(u16),
-    /// Any free one; the session's info says which. It stays the same as long as it is free, but that Docker
-    /// chooses anew each time the container is started.
+    /// Any free one, from 20000 to 29972 while there is one; the session's info says which. It follows from the
+    /// session's name, so it stays the same over restarts, and when the container is made anew, as long as nobody else takes
+    /// it. Where somebody has while the container was stopped, the embedded engine chooses another one; Docker and
+    /// Podman, which bind a container to its ports for good, refuse to start it: `Conflict`.
     Any,
 }
 

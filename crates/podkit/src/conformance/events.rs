@@ -22,6 +22,7 @@ table!["events":
     Containers event_handler_refuses_what_is_made,
     Containers audit_has_a_line_for_each_command,
     Programs events_of_failures_say_why,
+    Programs audit_has_a_line_for_a_command_that_is_refused,
 ];
 
 /// The next event of a session.
@@ -260,4 +261,19 @@ async fn events_of_failures_say_why(lab: Lab) {
     assert_eq!(why.log, ["gone"]);
     let last = names_until(&mut events, "session_open_failed").await;
     assert_eq!(last, ["session_open_failed"]);
+}
+
+async fn audit_has_a_line_for_a_command_that_is_refused(lab: Lab) {
+    let path = lab.directory().join("audit");
+    let audit = AuditLog::append(&path).unwrap();
+    let podkit = lab.builder().audit(audit).build().await.unwrap();
+    let session = podkit.session("u", "a").await.unwrap();
+    let refused = session.exec(["true"]).cwd("/no/such/directory").await;
+    assert_kind(refused, ErrorKind::InvalidInput, "a missing directory");
+    podkit.shutdown().await;
+    let text = std::fs::read_to_string(&path).unwrap();
+    let line: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(line["argv"], serde_json::json!(["true"]));
+    assert_eq!(line["outcome"], "failed");
+    assert_eq!(line["error"]["kind"], "invalid_input");
 }

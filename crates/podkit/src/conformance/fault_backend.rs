@@ -4,20 +4,26 @@ use std::{
     collections::BTreeMap,
     fmt, future,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::BoxStream;
 
 use crate::{
     ContainerId, Error, ErrorKind, Result,
     backend::{
         AgentStream, Backend, BackendRef, Capabilities, ContainerInfo, ContainerSpec, Limits,
-        SweepReport, stats::ContainerStats,
+        SweepReport,
+        events::{ContainerEvent, Events, Watched},
+        images::{ImageInfo, Images, Observer, PullRequest},
+        parent::{ParentInfo, Parents},
+        stats::ContainerStats,
     },
 };
 
-/// A call of the [`Backend`] trait.
+/// A call of the [`Backend`] trait, or of one of its optional parts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[expect(missing_docs, reason = "named as the methods of the trait are")]
 pub enum Method {
@@ -35,6 +41,13 @@ pub enum Method {
     Connect,
     Logs,
     Sweep,
+    Pull,
+    ListImages,
+    InspectImage,
+    RemoveImage,
+    ImportImage,
+    Watch,
+    Parent,
 }
 
 impl Method {
@@ -54,6 +67,13 @@ impl Method {
         Self::Connect,
         Self::Logs,
         Self::Sweep,
+        Self::Pull,
+        Self::ListImages,
+        Self::InspectImage,
+        Self::RemoveImage,
+        Self::ImportImage,
+        Self::Watch,
+        Self::Parent,
     ];
 }
 
@@ -235,15 +255,73 @@ impl Backend for FaultBackend {
         self.pass(Method::Sweep, self.inner.sweep(min_age)).await
     }
 
-    fn images(&self) -> Option<&dyn crate::backend::images::Images> {
-        self.inner.images()
+    fn images(&self) -> Option<&dyn Images> {
+        self.inner.images().map(|_| self as &dyn Images)
     }
 
-    fn events(&self) -> Option<&dyn crate::backend::events::Events> {
-        self.inner.events()
+    fn events(&self) -> Option<&dyn Events> {
+        self.inner.events().map(|_| self as &dyn Events)
     }
 
-    fn parents(&self) -> Option<&dyn crate::backend::parent::Parents> {
-        self.inner.parents()
+    fn parents(&self) -> Option<&dyn Parents> {
+        self.inner.parents().map(|_| self as &dyn Parents)
+    }
+}
+
+/// A part that was offered because the inner engine has it.
+fn part<T: ?Sized>(part: Option<&T>) -> Result<&T> {
+    part.ok_or_else(|| Error::unsupported("the engine has lost a part of itself"))
+}
+
+#[async_trait]
+impl Images for FaultBackend {
+    async fn pull(&self, request: &PullRequest, tell: &Observer<'_>) -> Result<()> {
+        let images = part(self.inner.images())?;
+        self.pass(Method::Pull, images.pull(request, tell)).await
+    }
+
+    async fn list(&self) -> Result<Vec<ImageInfo>> {
+        let images = part(self.inner.images())?;
+        self.pass(Method::ListImages, images.list()).await
+    }
+
+    async fn inspect(&self, name: &str) -> Result<ImageInfo> {
+        let images = part(self.inner.images())?;
+        self.pass(Method::InspectImage, images.inspect(name)).await
+    }
+
+    async fn remove(&self, name: &str) -> Result<()> {
+        let images = part(self.inner.images())?;
+        self.pass(Method::RemoveImage, images.remove(name)).await
+    }
+
+    async fn import(
+        &self,
+        name: &str,
+        archive: BoxStream<'static, std::io::Result<Bytes>>,
+    ) -> Result<()> {
+        let images = part(self.inner.images())?;
+        self.pass(Method::ImportImage, images.import(name, archive))
+            .await
+    }
+}
+
+#[async_trait]
+impl Events for FaultBackend {
+    async fn watch(
+        &self,
+        about: &Watched,
+        since: SystemTime,
+    ) -> Result<BoxStream<'static, Result<ContainerEvent>>> {
+        let events = part(self.inner.events())?;
+        self.pass(Method::Watch, events.watch(about, since)).await
+    }
+}
+
+#[async_trait]
+impl Parents for FaultBackend {
+    async fn parent(&self) -> Result<Option<ParentInfo>> {
+        let parents = part(self.inner.parents())?;
+        self.pass(Method::Parent, parents.parent()).await
     }
 }

@@ -28,14 +28,14 @@ table!["faults":
 /// A deadline that a hanging call reaches soon, on an engine that is quicker.
 const SOON: Duration = Duration::from_millis(150);
 
-struct Bench {
-    lab: Lab,
-    faults: Arc<FaultBackend>,
-    podkit: Podkit,
+pub(super) struct Bench {
+    pub(super) lab: Lab,
+    pub(super) faults: Arc<FaultBackend>,
+    pub(super) podkit: Podkit,
 }
 
 impl Bench {
-    async fn new(lab: Lab) -> Self {
+    pub(super) async fn new(lab: Lab) -> Self {
         // A deadline of one call leaves room for the whole of a session.
         let began = Instant::now();
         let session = lab.open("pace").await;
@@ -52,7 +52,7 @@ impl Bench {
         }
     }
 
-    async fn run(&self, name: &str) -> Result<()> {
+    pub(super) async fn run(&self, name: &str) -> Result<()> {
         let session = self.podkit.open(&key(name)).await?;
         let output = session.exec(["echo", "hi"]).await?;
         assert_eq!(output.stdout, b"hi\n");
@@ -60,7 +60,7 @@ impl Bench {
     }
 
     /// At most the one container under the session's name is there, and what it is is usable.
-    async fn assert_sound(&self, about: &str) {
+    pub(super) async fn assert_sound(&self, about: &str) {
         self.faults.heal();
         let infos = self.lab.podkit().list().await.unwrap();
         assert!(infos.len() <= 1, "{about}: orphans: {infos:?}");
@@ -86,7 +86,8 @@ fn deadlines(soon: Duration) -> Deadlines {
         list: soon,
         create: soon * 4,
         start: soon * 4,
-        stop: soon,
+        // A disk that others write to holds it up for longer than anything else.
+        stop: (soon * 4).max(Duration::from_secs(3)),
         remove: soon * 4,
         connect: soon,
         agent: soon * 4,
@@ -108,7 +109,7 @@ fn faults() -> Vec<Fault> {
 }
 
 /// A failure shows the injected kind, or the deadline's, or that it was mended on the way.
-fn assert_typed(result: &Result<()>, fault: Fault, about: &str) {
+pub(super) fn assert_typed(result: &Result<()>, fault: Fault, about: &str) {
     let Err(error) = result else { return };
     let kind = error.kind();
     let expected = match fault {

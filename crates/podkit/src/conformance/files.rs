@@ -15,6 +15,7 @@ table!["files":
     Programs files_append_adds_and_makes,
     Programs files_list_and_stat_tell_what_is_there,
     Programs files_rename_replaces_in_one_step,
+    Programs files_rename_to_what_is_in_use_is_a_conflict,
     Programs files_remove_takes_what_it_says_and_no_more,
     Programs files_write_replaces_at_once,
     Programs files_belong_to_the_session_user,
@@ -197,6 +198,17 @@ async fn files_rename_replaces_in_one_step(lab: Lab) {
     files.rename("b", "d/b").await.unwrap();
     files.rename("d", "e").await.unwrap();
     assert_eq!(files.read("e/b").await.unwrap(), b"a");
+}
+
+async fn files_rename_to_what_is_in_use_is_a_conflict(lab: Lab) {
+    let session = lab.open("a").await;
+    let files = session.files();
+    files.write("a", "a").await.unwrap();
+    files.make_dir("d").await.unwrap();
+    for (from, taken) in [("a", "/"), ("d", "/"), ("d", "/proc")] {
+        assert_kind(files.rename(from, taken).await, ErrorKind::Conflict, taken);
+    }
+    assert_eq!(files.read("a").await.unwrap(), b"a");
 }
 
 async fn files_remove_takes_what_it_says_and_no_more(lab: Lab) {

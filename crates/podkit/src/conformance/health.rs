@@ -27,7 +27,7 @@ table!["health":
 
 const INTERVAL: Duration = Duration::from_millis(100);
 
-fn options() -> HealthOptions {
+pub(super) fn options() -> HealthOptions {
     HealthOptions::new()
         .interval(INTERVAL)
         .probe_deadline(Duration::from_secs(1))
@@ -38,7 +38,7 @@ async fn watched(lab: &Lab) -> Podkit {
 }
 
 /// The next event that is about health, within a bound.
-async fn next(events: &mut EventStream) -> EventKind {
+pub(super) async fn next(events: &mut EventStream) -> EventKind {
     let wait = async {
         loop {
             let kind = events.next().await.expect("the stream ended").kind;
@@ -177,7 +177,7 @@ async fn health_monitor_ends_with_its_podkit(lab: Lab) {
 }
 
 /// Sends a signal to the container's PID 1 from the host.
-async fn signal(session: &Session, lab: &Lab, signal: &str) {
+pub(super) async fn signal(session: &Session, lab: &Lab, signal: &str) {
     let info = lab.backend().inspect(session.container()).await.unwrap();
     let pid = info.pid.expect("it runs").to_string();
     let mut kill = std::process::Command::new("kill");

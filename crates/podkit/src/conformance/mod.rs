@@ -25,15 +25,17 @@
     reason = "a case panics when the contract is broken; that is its result"
 )]
 
-mod attacks;
+mod deeds;
 mod events;
 mod exec;
 mod exec_end;
 mod exec_stream;
 mod fault_backend;
 mod faults;
+mod faults_later;
 mod files;
 mod files_bounds;
+mod full_disk;
 mod health;
 mod input;
 mod isolation;
@@ -47,7 +49,6 @@ mod ready;
 mod resources;
 mod sessions;
 mod sessions_shared;
-mod stage;
 mod terminals;
 mod trees;
 mod trees_bounds;
@@ -64,9 +65,8 @@ use futures::{FutureExt, future::BoxFuture};
 
 use self::lab::Lab;
 pub use self::{
-    attacks::{ATTACKS, Attack, Control, PROGRAMS, Program, build_programs},
+    deeds::{DEEDS, Deed, Doing},
     fault_backend::{Fault, FaultBackend, Method},
-    stage::{Stage, Victim},
 };
 use crate::{
     backend::BackendRef,
@@ -122,7 +122,7 @@ impl Target {
         }
     }
 
-    /// Says where the built attack [`PROGRAMS`] are; the isolation cases need them.
+    /// Says where the built attack [`PROGRAMS`](crate::attacks::PROGRAMS) are; the isolation cases need them.
     #[must_use]
     pub fn with_programs(mut self, programs: impl Into<PathBuf>) -> Self {
         self.programs = Some(programs.into());
@@ -143,7 +143,7 @@ pub enum Needs {
     Containers,
     /// Containers that run real programs.
     Programs,
-    /// Real programs, and the attack [`PROGRAMS`].
+    /// Real programs, and the attack [`PROGRAMS`](crate::attacks::PROGRAMS).
     Attacks,
 }
 
@@ -220,6 +220,8 @@ pub fn cases() -> impl Iterator<Item = &'static Case> {
         nested::CASES,
         isolation::CASES,
         faults::CASES,
+        faults_later::CASES,
+        full_disk::CASES,
     ]
     .into_iter()
     .flatten()

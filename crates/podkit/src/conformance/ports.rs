@@ -26,6 +26,8 @@ table!["ports":
     Programs port_is_forwarded_as_long_as_somebody_wants_it,
     Programs port_stream_ends_with_the_container,
     Programs port_published_is_reached_and_kept_over_a_restart,
+    Programs port_published_is_kept_when_the_container_is_made_anew,
+    Programs port_published_and_taken_while_stopped,
     Programs port_published_takes_many_callers_and_ends_with_the_container,
     Programs port_published_twice_is_a_conflict_and_makes_nothing,
 ];
@@ -219,10 +221,7 @@ async fn port_published_is_reached_and_kept_over_a_restart(lab: Lab) {
     let mut before = None;
     for _ in 0..2 {
         let published = session.ports().await.unwrap();
-        // Docker chooses anew at each start.
-        if lab.backend().name() == "embedded" {
-            assert_eq!(*before.get_or_insert_with(|| published.clone()), published);
-        }
+        assert_eq!(*before.get_or_insert_with(|| published.clone()), published);
         let [one] = published.as_slice() else {
             panic!("{published:?}")
         };
@@ -243,6 +242,74 @@ async fn port_published_is_reached_and_kept_over_a_restart(lab: Lab) {
         session.stop(Duration::ZERO).await.unwrap();
         session.exec(["true"]).await.unwrap();
     }
+}
+
+async fn port_published_is_kept_when_the_container_is_made_anew(lab: Lab) {
+    if !lab.podkit().capabilities().ports {
+        let spec = SessionSpec::new().port(Port::new(80).anywhere());
+        return lab.assert_unsupported(spec, "ports").await;
+    }
+    let ports = [Port::new(8011).anywhere(), Port::new(8012).anywhere()];
+    let spec = ports
+        .into_iter()
+        .fold(SessionSpec::new(), SessionSpec::port);
+    let session = lab.open_with("a", spec.clone()).await;
+    let before = session.ports().await.unwrap();
+    assert_eq!(before.len(), 2, "{before:?}");
+    lab.backend().remove(session.container()).await.unwrap();
+    session.exec(["true"]).await.unwrap();
+    assert_eq!(session.ports().await.unwrap(), before, "made anew");
+    session.close().await.unwrap();
+    let session = lab.open_with("a", spec.clone()).await;
+    assert_eq!(session.ports().await.unwrap(), before, "opened anew");
+    session.close().await.unwrap();
+    // Taken by somebody else: a new container has another one, and only instead of that one.
+    let taken = before.first().unwrap();
+    let address = SocketAddr::new(taken.address, taken.host);
+    let _listener = std::net::TcpListener::bind(address).unwrap();
+    let session = lab.open_with("a", spec).await;
+    let after = session.ports().await.unwrap();
+    assert_ne!(after.first().unwrap().host, taken.host);
+    assert_eq!(after.get(1), before.get(1));
+}
+
+async fn port_published_and_taken_while_stopped(lab: Lab) {
+    if !lab.podkit().capabilities().ports {
+        let spec = SessionSpec::new().port(Port::new(80).anywhere());
+        return lab.assert_unsupported(spec, "ports").await;
+    }
+    let spec = SessionSpec::new().port(Port::new(8013).anywhere());
+    let session = lab.open_with("a", spec).await;
+    session
+        .files()
+        .write("kept", b"bytes".to_vec())
+        .await
+        .unwrap();
+    let before = session.ports().await.unwrap();
+    session.stop(Duration::ZERO).await.unwrap();
+    let one = before.first().unwrap();
+    let address = SocketAddr::new(one.address, one.host);
+    let listener = eventually("the port", || async {
+        std::net::TcpListener::bind(address).ok()
+    })
+    .await;
+    let used = session.exec(["true"]).await;
+    if lab.backend().name() == "embedded" {
+        used.unwrap();
+        let after = session.ports().await.unwrap();
+        assert_ne!(after.first().unwrap().host, one.host);
+        return;
+    }
+    // These engines bind a container to its ports for good.
+    let error = assert_kind(used, ErrorKind::Conflict, "a port that was taken");
+    assert!(
+        error.hint().unwrap().contains("free what is taken"),
+        "{error:?}"
+    );
+    drop(listener);
+    session.exec(["true"]).await.unwrap();
+    assert_eq!(session.ports().await.unwrap(), before);
+    assert_eq!(session.files().read("kept").await.unwrap(), b"bytes");
 }
 
 async fn port_published_takes_many_callers_and_ends_with_the_container(lab: Lab) {

@@ -90,12 +90,12 @@ async fn process_log_is_followed_to_its_end(lab: Lab) {
 
 async fn process_log_is_bounded_and_keeps_its_end(lab: Lab) {
     let session = lab.open("a").await;
-    let script = "i=0; while [ $i -lt 20000 ]; do echo line-$i; i=$((i+1)); done";
+    let script = "i=0; while [ $i -lt 50000 ]; do echo line-$i; i=$((i+1)); done";
     let process = session.spawn_shell(script).log_limit(50_000).await.unwrap();
     ended(&process).await;
     let log = log_of(&process).await;
     assert!(
-        log.ends_with("line-19998\nline-19999\n"),
+        log.ends_with("line-49998\nline-49999\n"),
         "{}",
         &log[log.len() - 100..]
     );

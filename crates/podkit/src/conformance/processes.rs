@@ -8,8 +8,8 @@ use super::{
     terminals::sleeping,
 };
 use crate::{
-    ContainerState, ErrorKind, Limit, LogChunk, LogStream, Outcome, Process, ProcessInfo,
-    ProcessState, RestartPolicy, Session,
+    ContainerState, ErrorKind, GcOptions, Limit, LogChunk, LogStream, Outcome, Process,
+    ProcessInfo, ProcessState, RestartPolicy, Session,
 };
 
 table!["processes":
@@ -269,6 +269,11 @@ async fn process_keeps_the_container_only_when_asked_to(lab: Lab) {
         ended(&process).await.state,
         ProcessState::Ended(Outcome::Exited(0))
     );
+    held.spawn(["sleep", "1000"]).keep_alive().await.unwrap();
+    let anything = GcOptions::new().with_idle(Duration::from_nanos(1));
+    lab.podkit().gc(anything).await.unwrap();
+    let state = held.info().await.unwrap().state;
+    assert_eq!(state, ContainerState::Running, "it is in use");
 }
 
 async fn process_ends_with_the_container(lab: Lab) {

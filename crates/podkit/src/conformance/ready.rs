@@ -12,6 +12,7 @@ table!["ready":
     Containers readiness_that_cannot_be_is_refused,
     Containers container_that_stays_up_passes_its_check,
     Programs container_that_does_not_stay_up_is_an_error_and_gone,
+    Programs startup_check_tells_as_many_lines_as_asked,
     Programs ready_when_a_command_succeeds,
     Programs ready_when_a_port_or_a_page_is_there,
     Programs not_ready_in_time_is_timed_out_and_gone,
@@ -50,6 +51,25 @@ async fn readiness_that_cannot_be_is_refused(lab: Lab) {
 async fn container_that_stays_up_passes_its_check(lab: Lab) {
     let opened = lab.podkit().session("u", "a").startup_check(quick());
     assert_eq!(opened.await.unwrap().opened(), Opened::Created);
+}
+
+/// What ends before it is connected to, and what ends after that.
+async fn startup_check_tells_as_many_lines_as_asked(lab: Lab) {
+    for script in ["", "sleep 0.2; "] {
+        for (lines, told) in [(0, ""), (2, "\nline 8\nline 9"), (100, "\nline 0\nline 1")] {
+            let script =
+                format!("for i in 0 1 2 3 4 5 6 7 8 9; do echo line $i; done; {script}exit 7");
+            let opened = lab.podkit().session("u", "a").spec(program(&script));
+            let opened = opened.startup_check(quick().log_lines(lines));
+            let error = assert_kind(opened.await, ErrorKind::Unexpected, "a program that ends");
+            let message = error.message();
+            assert!(message.contains(told), "{message}");
+            let count = message.matches("\nline").count();
+            // A program that ends at once is started more than once.
+            assert!(count == lines || (lines == 100 && count >= 10), "{message}");
+            assert!(lab.podkit().list().await.unwrap().is_empty(), "it is left");
+        }
+    }
 }
 
 async fn container_that_does_not_stay_up_is_an_error_and_gone(lab: Lab) {

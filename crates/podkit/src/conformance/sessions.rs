@@ -27,6 +27,7 @@ table!["sessions":
     Programs session_workspace_outlives_close,
     Programs session_main_command_runs_and_its_end_stops_the_container,
     Programs session_memory_of_the_boot_changes_with_each_start,
+    Containers session_max_lifetime_counts_from_its_creation,
 ];
 
 async fn state(session: &Session) -> ContainerState {
@@ -286,13 +287,13 @@ async fn session_stops_by_itself_and_comes_back(lab: Lab) {
 }
 
 async fn session_running_exec_and_touch_hold_the_clock_off(lab: Lab) {
-    let spec = SessionSpec::new().auto_stop(Limit::After(Duration::from_millis(300)));
+    let spec = SessionSpec::new().auto_stop(Limit::After(Duration::from_millis(800)));
     let session = lab.open_with("a", spec).await;
     let token = session.boot_token().await.unwrap();
     let endless = "while :; do read x </dev/zero; done";
     let output = session
         .shell(endless)
-        .timeout(Duration::from_secs(1))
+        .timeout(Duration::from_millis(1500))
         .await
         .unwrap();
     assert_eq!(
@@ -301,7 +302,7 @@ async fn session_running_exec_and_touch_hold_the_clock_off(lab: Lab) {
         "the clock stopped a running command"
     );
     let mut tick = tokio::time::interval(Duration::from_millis(100));
-    for _ in 0..10 {
+    for _ in 0..12 {
         tick.tick().await;
         session.touch().await.unwrap();
     }
@@ -394,4 +395,21 @@ async fn session_memory_of_the_boot_changes_with_each_start(lab: Lab) {
     session.stop(Duration::ZERO).await.unwrap();
     let again = lab.open("a").await;
     assert_ne!(again.boot_token().await.unwrap(), first);
+}
+
+async fn session_max_lifetime_counts_from_its_creation(lab: Lab) {
+    let lifetime = Duration::from_secs(3600);
+    let spec = SessionSpec::new().max_lifetime(Limit::After(lifetime));
+    let session = lab.open_with("a", spec).await;
+    let made = std::time::Instant::now();
+    session.stop(Duration::ZERO).await.unwrap();
+    let age = made.elapsed();
+    assert_eq!(session.exec(["true"]).await.unwrap().code(), 0);
+    // What its agent was told when it began again.
+    let containers = crate::container::ContainerManager::new(lab.backend());
+    let info = containers.inspect(session.container()).await.unwrap();
+    let status = containers.status(&info).await.unwrap();
+    let left = status.clocks.max_lifetime_ms.unwrap() + status.uptime_ms;
+    let most = lifetime.saturating_sub(age).as_millis();
+    assert!(u128::from(left) <= most + 1, "{left} ms of {most} ms");
 }

@@ -3,6 +3,8 @@
 //! Invariant: nothing else calls a [`Backend`](crate::backend::Backend).
 
 mod deadlines;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod images;
 mod inherit;
 mod links;

@@ -19,7 +19,7 @@ use crate::error::{Error, ErrorKind, Result};
 /// one that podkit could not run. Never environment or input.
 ///
 /// Lines are written by a thread of its own, each in one piece. No command fails for a line that cannot
-/// be written; see [`on_failure`](Self::on_failure).
+/// be written; see [`on_failure`](Self::on_failure). What a full disk has cut off stays a line by itself.
 ///
 /// # Examples
 /// ```
@@ -41,6 +41,8 @@ use crate::error::{Error, ErrorKind, Result};
 pub struct AuditLog {
     to: Box<dyn Write + Send>,
     arguments: bool,
+    /// Whether the end of the last line is missing.
+    cut: bool,
     failed: Box<dyn Fn(&Error) + Send>,
 }
 
@@ -74,6 +76,7 @@ impl AuditLog {
         Self {
             to: Box::new(to),
             arguments: true,
+            cut: false,
             failed: Box::new(|error| error!(%error, "a command is not in the audit")),
         }
     }
@@ -98,9 +101,18 @@ impl AuditLog {
         let EventKind::ExecEnded(command, end) = &event.kind else {
             return;
         };
-        let mut line = self.line(event, command, end).to_string();
-        line.push('\n');
-        if let Err(error) = self.to.write_all(line.as_bytes()) {
+        let before = if self.cut { "\n" } else { "" };
+        let line = self.line(event, command, end);
+        let line = format!("{before}{line}\n");
+        let mut rest = line.as_bytes();
+        let written = put(&mut *self.to, &mut rest);
+        // What comes next begins a line of its own, so that it can be read.
+        self.cut = match rest.len() {
+            0 => false,
+            left if left == line.len() => self.cut,
+            _ => true,
+        };
+        if let Err(error) = written {
             let kind = match error.kind() {
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
                     ErrorKind::LimitExceeded
@@ -152,6 +164,19 @@ impl AuditLog {
         }
         Value::Object(line)
     }
+}
+
+/// Writes bytes, and leaves in `rest` those that were not.
+fn put(to: &mut dyn Write, rest: &mut &[u8]) -> io::Result<()> {
+    while !rest.is_empty() {
+        match to.write(rest) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(count) => *rest = rest.get(count..).unwrap_or_default(),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 impl fmt::Debug for AuditLog {

@@ -207,7 +207,12 @@ impl Files {
         let mut chunk = BytesMut::new();
         loop {
             chunk.reserve(CHUNK_BYTES);
-            let read = source.read_buf(&mut chunk).await;
+            // A source may be silent for ever, and the container gone meanwhile.
+            let read = tokio::select! {
+                biased;
+                error = writer.broken() => return Err(named(error, "write file", &live)),
+                read = source.read_buf(&mut chunk) => read,
+            };
             let read = read.map_err(|error| failed_io("write file", path, error))?;
             if read == 0 {
                 break;
@@ -276,7 +281,8 @@ impl Files {
     /// Renames a file or directory; a file at the target is replaced.
     ///
     /// # Errors
-    /// `NotFound`, `PermissionDenied`, `AlreadyExists` for a directory that is not empty.
+    /// `NotFound`, `PermissionDenied`, `AlreadyExists` for a directory that is not empty; `Conflict` for
+    /// what is in use, as a mount is; `Unsupported` from one file system to another.
     pub async fn rename(&self, from: &str, to: &str) -> Result<()> {
         let (from, to) = (Live::path(from)?, Live::path(to)?);
         let (live, renamed) =
@@ -287,7 +293,8 @@ impl Files {
     /// Removes a file, a link, or an empty directory.
     ///
     /// # Errors
-    /// `NotFound`, `PermissionDenied`, `InvalidInput` for a directory that is not empty.
+    /// `NotFound`, `PermissionDenied`, `InvalidInput` for a directory that is not empty; `Conflict` for
+    /// what is in use, as a mount is.
     pub async fn remove(&self, path: &str) -> Result<()> {
         self.take_away(path, false).await
     }

@@ -204,12 +204,7 @@ impl SessionManager {
 
 /// When the agent was last active, in this process' time.
 fn active_at(status: &podkit_agent::AgentStatus) -> Option<SystemTime> {
-    let idle_ms = if status.running_execs > 0 {
-        0
-    } else {
-        status.idle_ms
-    };
-    SystemTime::now().checked_sub(Duration::from_millis(idle_ms))
+    SystemTime::now().checked_sub(Duration::from_millis(status.idle_ms))
 }
 
 fn expiry(spec: &SessionSpec, info: &ContainerInfo, last: Option<SystemTime>) -> Expiry {

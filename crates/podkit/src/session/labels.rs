@@ -64,13 +64,16 @@ pub(super) fn write(
         ]
         .map(|(key, value)| (key.to_owned(), value.to_owned())),
     );
+    // Also where there is none: the label of an image would be taken for it.
+    let mut differing = String::new();
     if wish != spec {
         let mut wish = wish.clone();
         for (name, value) in &mut wish.env {
             *value = fingerprint(key, name, value);
         }
-        labels.insert(WISH.to_owned(), json(&wish)?);
+        differing = json(&wish)?;
     }
+    labels.insert(WISH.to_owned(), differing);
     let bytes: usize = labels
         .iter()
         .chain(&spec.labels)
@@ -227,6 +230,15 @@ mod tests {
         assert_eq!(owner(&Prefix::default(), &info), Some(key()));
         assert_eq!(config(&info), Some(spec));
         assert_eq!(owner(&Prefix::new("podkit-x").unwrap(), &info), None);
+    }
+
+    #[test]
+    fn labels_hold_numbers_of_cores_exactly() {
+        for cpus in [0.1 + 0.2, 1.0 / 3.0, 2.05 * 1.1, 3.333_333_333_333_333_4e78] {
+            let spec = SessionSpec::new().cpus(cpus);
+            let labels = write(&Prefix::default(), &key(), (&spec, &spec), UNIX_EPOCH).unwrap();
+            assert_eq!(config(&info(labels, &key())), Some(spec), "{cpus}");
+        }
     }
 
     #[test]

@@ -7,6 +7,8 @@ mod actions;
 mod close;
 mod exec;
 mod files;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod gc;
 mod handle;
 mod health;
@@ -28,6 +30,8 @@ mod tasks;
 mod tree;
 
 pub(crate) use self::manager::SessionManager;
+#[cfg(feature = "attacks")]
+pub(crate) use self::scoped::LEFT_BEHIND;
 #[cfg(feature = "blocking")]
 pub(crate) use self::scoped::{throw_away_key, throw_away_spec};
 pub use self::{

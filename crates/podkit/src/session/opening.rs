@@ -17,7 +17,7 @@ use super::{
     spec::{differences, merged},
 };
 use crate::{
-    config::{Limit, SessionSpec},
+    config::{HostPort, Limit, Port, SessionSpec},
     container::{ContainerInfo, ContainerRequest, ContainerState, StopCause, jittered},
     error::{Error, ErrorKind, Result},
     id::ContainerId,
@@ -33,8 +33,12 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 /// removal is under way, so that it is worth looking again.
 const STARTS: u32 = 20;
 
-/// How often one opening meets an agent that does not answer, of a container that runs.
-const UNREACHABLE: u32 = 3;
+/// How often one opening makes a container whose start is refused for a port that the engine had chosen.
+const CHOICES: u32 = 8;
+
+/// How often one opening meets an agent that is gone before it has answered, of a container that runs: it is
+/// being killed, most likely, and looking again tells.
+const UNREACHABLE: u32 = 20;
 
 /// Lines of a program that ends at once that are shown.
 const LAST_LINES: usize = 5;
@@ -146,16 +150,21 @@ impl<'a> Opening<'a> {
                 None => Ok(()),
             }
         };
-        let Err(error) = look.await else {
-            return Ok(());
-        };
+        match look.await {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.without_own(error).await),
+        }
+    }
+
+    /// Removes the container if this opening has made it, and keeps the first error.
+    async fn without_own(&self, error: Error) -> Error {
         let Some(made) = &self.made else {
-            return Err(error);
+            return error;
         };
-        match manager.containers().find(&slot.name).await {
-            Ok(Some(info)) if bears(&info, made) => Err(self.take_away(error).await),
-            Ok(_) => Err(error),
-            Err(failure) => Err(error.with_cleanup(failure)),
+        match self.manager.containers().find(&self.slot.name).await {
+            Ok(Some(info)) if bears(&info, made) => self.take_away(error).await,
+            Ok(_) => error,
+            Err(failure) => error.with_cleanup(failure),
         }
     }
 
@@ -310,6 +319,9 @@ impl<'a> Opening<'a> {
         if found.is_some_and(|found| found.labels == info.labels) {
             return Err(unstartable(&info.id, error));
         }
+        if error.kind() == ErrorKind::Conflict {
+            return Err(error.with_hint("free what is taken, or close the session: opening it again makes a fresh container"));
+        }
         Err(error)
     }
 
@@ -331,10 +343,18 @@ impl<'a> Opening<'a> {
         let ended = info.state == ContainerState::Exited && self.starts > 0;
         if ended && (main_ended || self.starts >= STARTS) {
             let what = "the container ends as soon as it starts";
+            let lines = self
+                .wish
+                .startup
+                .map_or(LAST_LINES, |check| check.log_lines);
             let error = self
                 .manager
-                .did_not_stay_up(self.slot, Some(info), what, LAST_LINES);
-            return Err(error.await);
+                .did_not_stay_up(self.slot, Some(info), what, lines)
+                .await;
+            return Err(match self.wish.startup {
+                Some(_) => self.without_own(error).await,
+                None => error,
+            });
         }
         self.starts += 1;
         Ok(())
@@ -384,7 +404,12 @@ impl<'a> Opening<'a> {
         self.made = Some(request.labels.clone());
         self.starts += 1;
         if let Err(error) = manager.start_container(slot).await {
-            return self.undo(&request, error).await;
+            let taken = error.kind() == ErrorKind::Conflict && may_choose(&request.spec, &error);
+            return match self.undo(&request, error).await {
+                // The next container gets other numbers.
+                Err(_) if taken && self.starts < CHOICES => Ok(Round::Again),
+                round => round,
+            };
         }
         if self.opened != Opened::Recovered {
             self.opened = Opened::Created;
@@ -479,6 +504,21 @@ fn bears(info: &ContainerInfo, labels: &BTreeMap<String, String>) -> bool {
     labels
         .iter()
         .all(|(name, value)| info.labels.get(name) == Some(value))
+}
+
+/// Whether another port of the host's may be had than the one that was refused: some are the engine's to
+/// choose, and it does not speak of one that is not.
+fn may_choose(spec: &SessionSpec, refusal: &Error) -> bool {
+    let said = refusal.to_string();
+    let names = |number: u16| {
+        let sought = format!(":{number}");
+        said.match_indices(&sought).any(|(at, _)| {
+            let after = said.get(at + sought.len()..).unwrap_or_default();
+            !after.starts_with(|next: char| next.is_ascii_digit())
+        })
+    };
+    let fixed = |port: &Port| port.host_number().is_some_and(names);
+    spec.ports.iter().any(|port| port.host == HostPort::Any) && !spec.ports.iter().any(fixed)
 }
 
 /// Something of the container's is missing, not the container.

@@ -65,6 +65,13 @@ impl StartupCheck {
         self.interval = interval;
         self
     }
+
+    /// Sets [`log_lines`](Self::log_lines).
+    #[must_use]
+    pub const fn log_lines(mut self, lines: usize) -> Self {
+        self.log_lines = lines;
+        self
+    }
 }
 
 /// When a container is ready for use. Its agent always is when an opening returns.

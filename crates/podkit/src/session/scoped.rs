@@ -21,7 +21,7 @@ use crate::{
 const USER: &str = "_scoped";
 
 /// `gc` removes a throw-away session whose process was killed after so much idleness.
-const LEFT_BEHIND: Duration = Duration::from_secs(600);
+pub(crate) const LEFT_BEHIND: Duration = Duration::from_secs(600);
 
 impl SessionManager {
     /// Opens a session of its own, lends it to `body`, and closes it: when the body is done, fails,

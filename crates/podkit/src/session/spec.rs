@@ -1,7 +1,9 @@
 //! Wishes laid over one another, and compared with what a container has. Pure functions.
 
+use std::path::Path;
+
 use crate::{
-    config::{Bytes, Image, SessionSpec, WORKSPACE_PATH},
+    config::{Bytes, Image, Mount, SessionSpec, WORKSPACE_PATH},
     config::{DEFAULT_PIDS_MAX, DEFAULT_USER, Security},
     container::ContainerInfo,
     container::{auto_stop, cpu_millis, memory_bytes},
@@ -64,6 +66,11 @@ pub(super) fn merged(base: &SessionSpec, over: &SessionSpec) -> SessionSpec {
         )*};
     }
     lists![host_paths, mounts, aliases, ports, dns, devices];
+    // A mount there takes the place of a workspace that is only usual.
+    let own = |mount: &Mount| mount.target == Path::new(WORKSPACE_PATH);
+    if over.workspace.is_none() && over.mounts.iter().any(own) {
+        spec.workspace = None;
+    }
     if over.security != Security::default() {
         spec.security.clone_from(&over.security);
     }
@@ -235,7 +242,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        config::{Limit, Mount, Network},
+        config::{Limit, Network, Workspace},
         container::ContainerState,
         id::ContainerId,
     };
@@ -332,6 +339,15 @@ mod tests {
         let both = inherit.clone().image("a").network(Network::None);
         assert!(!merged(&SessionSpec::new(), &both).inherit_image);
         assert!(merged(&inherit, &SessionSpec::new()).inherit_networks);
+    }
+
+    #[test]
+    fn merged_specs_have_a_mount_instead_of_a_usual_workspace() {
+        let usual = SessionSpec::new().workspace(Workspace::new("/srv"));
+        let own = SessionSpec::new().mount(Mount::bind("/data", "/workspace"));
+        assert_eq!(merged(&usual, &own).workspace, None);
+        let other = SessionSpec::new().mount(Mount::bind("/data", "/data"));
+        assert!(merged(&usual, &other).workspace.is_some());
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! How the agent comes in and is reached.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
-use podkit::{GcOptions, backend::connect::connect};
+use podkit::{ErrorKind, GcOptions, Podkit, backend::connect::connect};
 
 use super::{Engine, debian, run, support::options_at, support::worker::Worker, tests, text};
 
@@ -14,6 +14,7 @@ tests![
     agent_is_reached_through_the_engine_where_sockets_are_not_seen,
     sockets_of_a_container_go_with_it,
     inner_process_is_turned_away_at_the_clients_socket,
+    way_in_through_the_engine_withstands_the_containers_root,
 ];
 
 /// Whoever takes the agent's volume away must be alone on the engine.
@@ -125,21 +126,25 @@ fn agent_in_the_container_cannot_be_replaced(engine: &Engine) {
     });
 }
 
+/// Another user of the engine, whose directory for sockets is another one.
+async fn from_elsewhere(engine: &Engine, directory: &Path) -> Podkit {
+    let mut options = options_at(engine.place.path());
+    options.run_dir = Some(directory.join("run"));
+    Podkit::builder()
+        .backend(engine.name)
+        .prefix(super::prefix_of(engine.place.path()))
+        .connect_options(options)
+        .build()
+        .await
+        .unwrap()
+}
+
 fn agent_is_reached_through_the_engine_where_sockets_are_not_seen(engine: &Engine) {
     run(async {
         let session = engine.open(debian()).await.unwrap();
         text(&session, "echo 1 > /root/x").await;
-        // Another user of the engine, whose directory for sockets is another one.
         let elsewhere = tempfile::tempdir().unwrap();
-        let mut options = options_at(engine.place.path());
-        options.run_dir = Some(elsewhere.path().join("run"));
-        let podkit = podkit::Podkit::builder()
-            .backend(engine.name)
-            .prefix(super::prefix_of(engine.place.path()))
-            .connect_options(options)
-            .build()
-            .await
-            .unwrap();
+        let podkit = from_elsewhere(engine, elsewhere.path()).await;
         let again = podkit.session("u", "a").await.unwrap();
         assert_eq!(text(&again, "cat /root/x").await, "1\n");
         let big = again.shell("head -c 3000000 /dev/zero").await.unwrap();
@@ -210,5 +215,60 @@ fn inner_process_is_turned_away_at_the_clients_socket(engine: &Engine) {
             stranger.shutdown().await;
         }
         drop(handle);
+    });
+}
+
+/// Tries its argument on each process that passes the bytes of a client through the engine, and says how
+/// often it met one and how often it got in.
+const AT_EACH_WAY_IN: &str = r#"
+import os, signal, sys
+found, entered = 0, 0
+for pid in filter(str.isdigit, os.listdir('/proc')):
+    try:
+        if b'agent\0connect' not in open(f'/proc/{pid}/cmdline', 'rb').read(): continue
+        found += 1
+        if sys.argv[1] in ('mem', 'environ', 'fd'):
+            if sys.argv[1] == 'fd': open(f'/proc/{pid}/fd/1', 'wb').write(b'x')
+            else: open(f'/proc/{pid}/{sys.argv[1]}', 'rb').read(1)
+            entered += 1
+        else:
+            os.kill(int(pid), getattr(signal, sys.argv[1]))
+    except OSError: pass
+print(found, entered)
+"#;
+
+fn way_in_through_the_engine_withstands_the_containers_root(engine: &Engine) {
+    run(async {
+        let session = engine.open(debian()).await.unwrap();
+        let elsewhere = tempfile::tempdir().unwrap();
+        let podkit = from_elsewhere(engine, elsewhere.path()).await;
+        let again = podkit.session("u", "a").await.unwrap();
+        let attack = async |what: &str| {
+            let argv = ["python3", "-c", AT_EACH_WAY_IN, what];
+            let output = session.exec(argv).await.unwrap();
+            output.check().unwrap().stdout_text()
+        };
+        for what in ["mem", "environ", "fd"] {
+            assert_eq!(attack(what).await, "1 0\n", "{what}");
+        }
+        for signal in ["SIGKILL", "SIGSTOP"] {
+            let running = super::long_command(&again).await;
+            assert_eq!(attack(signal).await, "1 0\n", "{signal}");
+            let bound = Duration::from_secs(10);
+            let next = again.exec(["echo", "hi"]).into_future();
+            let next = tokio::time::timeout(bound, next).await.unwrap();
+            match (signal, next) {
+                ("SIGKILL", Ok(output)) => assert!(output.outcome.is_success()),
+                (_, next) => assert_eq!(next.unwrap_err().kind(), ErrorKind::AgentUnreachable),
+            }
+            let end = tokio::time::timeout(bound, running.wait()).await.unwrap();
+            assert_eq!(
+                end.unwrap_err().kind(),
+                ErrorKind::AgentUnreachable,
+                "{signal}"
+            );
+        }
+        // The way is taken anew.
+        assert_eq!(text(&again, "echo hi").await, "hi\n");
     });
 }

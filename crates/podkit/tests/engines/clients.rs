@@ -5,12 +5,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use podkit::{ErrorKind, GcOptions, Podkit, SessionKey, SessionSpec};
+use podkit::{ErrorKind, EventKind, GcOptions, Opened, Outcome, Podkit, SessionKey, SessionSpec};
 
 use super::{
     DEBIAN, Engine, debian, prefix_of, run,
     support::{
-        options_at,
+        cut_off, options_at,
         worker::{Worker, soon},
     },
     tests, text,
@@ -20,8 +20,10 @@ tests![
     open_by_six_processes_at_once_is_one_container,
     open_beside_a_closer_and_a_collector_always_succeeds,
     client_killed_at_random_leaves_nothing,
+    client_killed_in_the_middle_of_everything_leaves_nothing,
     containers_of_others_are_not_touched,
     container_removed_or_killed_by_others_is_recovered,
+    command_is_ended_by_others_and_the_session_goes_on,
 ];
 
 const PROCESSES: usize = 6;
@@ -110,6 +112,13 @@ fn client_killed_at_random_leaves_nothing(engine: &Engine) {
     }
 }
 
+fn client_killed_in_the_middle_of_everything_leaves_nothing(engine: &Engine) {
+    cut_off::killed_in_the_middle(&engine.place, 6);
+    collect(engine);
+    assert!(engine.containers().is_empty());
+    assert!(engine.socket_directories().is_empty());
+}
+
 /// Collects as a later process would.
 fn collect(engine: &Engine) {
     run(async {
@@ -196,5 +205,56 @@ fn container_removed_or_killed_by_others_is_recovered(engine: &Engine) {
         engine.run(&["pause", session.container().as_str()]);
         let again = engine.podkit().await.session("u", "a").await.unwrap();
         assert_eq!(text(&again, "echo hi").await, "hi\n");
+    });
+}
+
+/// What somebody else does with the engine's own command line while a command runs; the files live on but for
+/// the last ones.
+fn command_is_ended_by_others_and_the_session_goes_on(engine: &Engine) {
+    let prefix = format!("label=podkit.prefix={}", prefix_of(engine.place.path()));
+    run(async {
+        let podkit: Podkit = engine.podkit().await;
+        let session = podkit.session("u", "a").spec(debian()).await.unwrap();
+        let name = session.container().to_string();
+        text(&session, "echo 1 > /root/x").await;
+        let deeds: [(&[&str], Option<Opened>, bool); 5] = [
+            (&["stop", "-t", "0", &name], Some(Opened::Started), true),
+            (&["kill", &name], Some(Opened::Started), true),
+            (&["restart", "-t", "0", &name], None, true),
+            (&["rm", "-f", &name], Some(Opened::Recovered), false),
+            (
+                &["system", "prune", "-f", "--filter", &prefix],
+                Some(Opened::Recovered),
+                false,
+            ),
+        ];
+        for (deed, opened, kept) in deeds {
+            text(&session, "echo 1 > /root/x").await;
+            let running = super::long_command(&session).await;
+            if deed.first() == Some(&"system") {
+                // Prunes what does not run.
+                engine.run(&["stop", "-t", "0", &name]);
+            }
+            let mut events = podkit.events();
+            engine.run_beside_others(deed);
+            let end = tokio::time::timeout(Duration::from_secs(10), running.wait()).await;
+            // A command ends with its container.
+            let end = end.unwrap().unwrap();
+            assert_eq!(end.outcome, Outcome::SessionClosed, "{deed:?}");
+            let said = text(&session, "cat /root/x 2>/dev/null; echo on").await;
+            assert_eq!(said, if kept { "1\non\n" } else { "on\n" }, "{deed:?}");
+            let Some(opened) = opened else {
+                // It runs again already.
+                continue;
+            };
+            assert_eq!(session.opened(), opened, "{deed:?}");
+            let told = loop {
+                let event = tokio::time::timeout(Duration::from_secs(10), events.next()).await;
+                if let EventKind::SessionOpened(how) = event.unwrap().unwrap().kind {
+                    break how;
+                }
+            };
+            assert_eq!(told, opened, "{deed:?}");
+        }
     });
 }

@@ -257,6 +257,12 @@ fn image_is_listed_removed_and_imported(engine: &Engine) {
         images.remove_image(&name).await.unwrap();
         let error = images.inspect_image(&name).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ImageNotFound, "{error:?}");
+        for name in ["", " ", "a b"] {
+            let error = images.remove_image(name).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error:?}");
+            let error = images.inspect_image(name).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error:?}");
+        }
         let junk = futures::stream::iter([Ok(bytes::Bytes::from_static(b"junk"))]);
         let error = images
             .import_image(&name, futures::StreamExt::boxed(junk))

@@ -13,6 +13,8 @@ mod clients;
 mod crowd;
 mod events;
 mod examples;
+mod hostile_images;
+mod hung;
 mod images;
 mod main_program;
 mod nested;
@@ -25,7 +27,7 @@ mod transport;
 use std::process::{Command, ExitCode};
 
 use libtest_mimic::{Arguments, Trial};
-use podkit::{Podkit, Session, SessionSpec};
+use podkit::{ExecEvent, ExecHandle, Podkit, Session, SessionSpec};
 use support::{DEBIAN, Place, block_on, prefix_of, worker::main_if_asked};
 
 /// An engine, and a corner of it for one test.
@@ -70,6 +72,19 @@ impl Engine {
             String::from_utf8_lossy(&output.stderr)
         );
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+
+    /// As [`run`](Self::run) for what looks at all containers: Podman gives that up where one of
+    /// another test's goes meanwhile.
+    fn run_beside_others(&self, arguments: &[&str]) {
+        for _ in 0..50 {
+            let Err(said) = self.attempt(arguments) else {
+                return;
+            };
+            let passes = said.contains("no such container");
+            assert!(passes, "{} {arguments:?}: {said}", self.name);
+        }
+        self.run(arguments);
     }
 
     /// As [`run`](Self::run), whatever comes of it.
@@ -131,6 +146,14 @@ async fn text(session: &Session, script: &str) -> String {
     output.stdout_text()
 }
 
+/// A command that has begun and does not end by itself.
+async fn long_command(session: &Session) -> ExecHandle {
+    let exec = session.shell("echo up; exec sleep 1000");
+    let mut running = exec.stream().await.unwrap();
+    while !matches!(running.next().await.unwrap().unwrap(), ExecEvent::Stdout(_)) {}
+    running
+}
+
 /// The settings with which `scripts/engines.sh` starts Podman.
 const PODMAN_SETTINGS: &str = "/run/podkit-test/containers.conf";
 
@@ -162,12 +185,14 @@ fn main() -> ExitCode {
         return code;
     }
     let asked = asked_for();
-    let tables: [(&str, &[Test]); 12] = [
+    let tables: [(&str, &[Test]); 14] = [
         ("settings", settings::TESTS),
         ("main_program", main_program::TESTS),
         ("images", images::TESTS),
+        ("hostile_images", hostile_images::TESTS),
         ("agent", agent::TESTS),
         ("requests", requests::TESTS),
+        ("hung", hung::TESTS),
         ("events", events::TESTS),
         ("clients", clients::TESTS),
         ("restart", restart::TESTS),

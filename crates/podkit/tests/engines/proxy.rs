@@ -50,6 +50,8 @@ struct State {
     requests: Vec<String>,
     /// Requests that have this in their path, from which number on, and what happens to that one.
     plan: Option<(String, usize, Harm)>,
+    /// Whether nothing is answered any more.
+    hung: bool,
 }
 
 /// The socket, as long as this lives.
@@ -90,9 +92,16 @@ impl Proxy {
         self.state.lock().unwrap().plan = Some((mark.to_owned(), nth, harm));
     }
 
+    /// Answers nothing any more, until it is healed.
+    pub(super) fn hang(&self) {
+        self.state.lock().unwrap().hung = true;
+    }
+
     /// Whether the planned harm is still to come; it is given up.
     pub(super) fn heal(&self) -> bool {
-        self.state.lock().unwrap().plan.take().is_some()
+        let mut state = self.state.lock().unwrap();
+        state.hung = false;
+        state.plan.take().is_some()
     }
 }
 
@@ -120,6 +129,9 @@ fn judge(state: &Mutex<State>, head: &str) -> Option<Harm> {
         .unwrap_or((String::new(), 1, Harm::Delay));
     let harmed = state.plan.is_some() && line.contains(&mark);
     state.requests.push(line);
+    if state.hung {
+        return Some(Harm::Hang);
+    }
     if !harmed {
         return None;
     }

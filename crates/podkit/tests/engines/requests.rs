@@ -25,7 +25,7 @@ tests![
 ];
 
 /// Deadlines that a hanging request reaches soon.
-fn deadlines() -> Deadlines {
+pub(super) fn deadlines() -> Deadlines {
     let soon = Duration::from_millis(1500);
     let mut deadlines = Deadlines::default();
     deadlines.inspect = soon;
@@ -42,7 +42,7 @@ fn deadlines() -> Deadlines {
 /// The longest that one call may take with these.
 const LONGEST: Duration = Duration::from_secs(20);
 
-async fn client(engine: &Engine, url: &str) -> Podkit {
+pub(super) async fn client(engine: &Engine, url: &str) -> Podkit {
     Podkit::builder()
         .backend(url)
         .prefix(prefix_of(engine.place.path()))
@@ -164,7 +164,7 @@ impl<'a> Bench<'a> {
     }
 }
 
-fn assert_typed(error: &podkit::Error, harm: Harm) {
+pub(super) fn assert_typed(error: &podkit::Error, harm: Harm) {
     let kinds = [
         ErrorKind::Unavailable,
         ErrorKind::TimedOut,

@@ -150,6 +150,11 @@ fn limits_of_processes_and_shared_memory_hold(engine: &Engine) {
             "{limits}"
         );
         assert!(lines[2].starts_with("50000"), "{limits}");
+        if engine.podkit().await.capabilities().swap_limit {
+            let name = &engine.containers()[0];
+            let both = engine.run(&["inspect", "--format", "{{.HostConfig.MemorySwap}}", name]);
+            assert_eq!(both, (64 << 20).to_string(), "memory and no swap");
+        }
     });
 }
 

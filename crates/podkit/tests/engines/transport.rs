@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use podkit::{ErrorKind, Podkit, SessionSpec};
+use podkit::{ErrorKind, Podkit, Port, SessionSpec};
 
 use super::{
     DEBIAN, Engine, prefix_of, run,
@@ -20,6 +20,7 @@ use super::{
 tests![
     engine_behind_tls_is_one_like_any_other,
     engine_behind_tls_takes_only_those_it_knows,
+    engine_elsewhere_gives_another_port_for_one_that_is_taken,
     engine_behind_ssh_is_one_like_any_other,
     engine_behind_ssh_that_refuses_says_why,
 ];
@@ -152,6 +153,29 @@ fn engine_behind_tls_is_one_like_any_other(engine: &Engine) {
         session.files().write("many", bytes.clone()).await.unwrap();
         assert!(session.files().read("many").await.unwrap() == bytes);
         session.close().await.unwrap();
+    });
+    assert!(engine.containers().is_empty());
+}
+
+/// Nobody asks this machine about the ports of an engine that may be on another one.
+fn engine_elsewhere_gives_another_port_for_one_that_is_taken(engine: &Engine) {
+    let directory = engine.place.path().join("tls");
+    certificates(&directory);
+    let server = tls_server(engine, &directory);
+    run(async {
+        let podkit = tls_client(engine, &server, &directory).await.unwrap();
+        let open = async || {
+            let spec = SessionSpec::new().port(Port::new(80).anywhere());
+            let session = podkit.session("u", "a").spec(spec).await.unwrap();
+            let port = *session.ports().await.unwrap().first().unwrap();
+            session.close().await.unwrap();
+            port
+        };
+        let first = open().await;
+        let listener = TcpListener::bind((first.address, first.host)).unwrap();
+        let second = open().await;
+        assert_ne!(first.host, second.host);
+        drop(listener);
     });
     assert!(engine.containers().is_empty());
 }

@@ -132,3 +132,68 @@ async fn looking_is_no_activity_and_touching_is() {
     session.touch().await.unwrap();
     assert!(active().await > first + Duration::from_millis(30));
 }
+
+/// This machine's clock was put back, or another's runs ahead: what is on record has not happened yet.
+#[tokio::test]
+async fn clock_that_was_put_back_makes_nothing_old() {
+    let engine = Engine::new();
+    let podkit = engine.podkit().await;
+    let spec = SessionSpec::new()
+        .idle_timeout(Limit::After(HOUR))
+        .max_lifetime(Limit::After(HOUR));
+    podkit.session("bob", "123").spec(spec).await.unwrap();
+    podkit.stop(&key(), Duration::ZERO).await.unwrap();
+    engine.set_edit(|info| {
+        let ahead = SystemTime::now() + 24 * HOUR;
+        info.created_at = ahead;
+        info.started_at = info.started_at.map(|_| ahead);
+        info.finished_at = info.finished_at.map(|_| ahead);
+        info.last_active_at = info.last_active_at.map(|_| ahead);
+    });
+    for options in [GcOptions::new(), GcOptions::new().with_idle(HOUR)] {
+        let report = podkit.gc(options).await.unwrap();
+        assert_eq!((report.removed.len(), report.kept), (0, 1));
+    }
+    let session = engine.podkit().await.session("bob", "123").await.unwrap();
+    assert_eq!(session.opened(), Opened::Started);
+    session.exec(["true"]).await.unwrap().check().unwrap();
+    podkit.inspect(&key()).await.unwrap();
+}
+
+/// The clock leapt ahead: the time of a container that runs is its agent's, which does not leap.
+#[tokio::test]
+async fn clock_that_leapt_ahead_ends_no_session_that_runs() {
+    let engine = Engine::new();
+    let podkit = engine.podkit().await;
+    let spec = SessionSpec::new().idle_timeout(Limit::After(HOUR));
+    let session = podkit.session("bob", "123").spec(spec).await.unwrap();
+    let long_ago = |info: &mut podkit::backend::ContainerInfo| {
+        info.created_at = SystemTime::UNIX_EPOCH;
+        info.started_at = info.started_at.map(|_| SystemTime::UNIX_EPOCH);
+        info.finished_at = info.finished_at.map(|_| SystemTime::UNIX_EPOCH);
+        info.last_active_at = info.last_active_at.map(|_| SystemTime::UNIX_EPOCH);
+    };
+    engine.set_edit(long_ago);
+    let report = engine.podkit().await.gc(GcOptions::new()).await.unwrap();
+    assert_eq!((report.removed.len(), report.kept), (0, 1));
+    session.exec(["true"]).await.unwrap().check().unwrap();
+    // Of one that rests nothing but the dates is known.
+    podkit.stop(&key(), Duration::ZERO).await.unwrap();
+    let report = engine.podkit().await.gc(GcOptions::new()).await.unwrap();
+    assert_eq!(report.removed, [key()]);
+}
+
+/// A lifetime counts from the making, by dates, wherever the clock stands then.
+#[tokio::test]
+async fn clock_that_leapt_ahead_ends_a_lifetime_before_anything_is_started() {
+    let engine = Engine::new();
+    let podkit = engine.podkit().await;
+    let spec = SessionSpec::new().max_lifetime(Limit::After(HOUR));
+    podkit.session("bob", "123").spec(spec).await.unwrap();
+    podkit.stop(&key(), Duration::ZERO).await.unwrap();
+    engine.set_edit(|info| info.created_at -= 2 * HOUR);
+    engine.reset();
+    let error = podkit.session("bob", "123").await.unwrap_err();
+    assert_eq!(error.kind(), podkit::ErrorKind::LimitExceeded);
+    assert_eq!(engine.count("start"), 0);
+}

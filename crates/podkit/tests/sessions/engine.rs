@@ -3,10 +3,12 @@
 use std::{
     collections::BTreeMap,
     fmt,
+    pin::Pin,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -18,6 +20,7 @@ use podkit::{
         SweepReport, memory::MemoryBackend, stats::ContainerStats,
     },
 };
+use tokio::io::{AsyncRead, ReadBuf};
 
 type Fault = Box<dyn FnMut(&str) -> Option<Error> + Send>;
 type Edit = Box<dyn FnMut(&mut ContainerInfo) + Send>;
@@ -29,6 +32,30 @@ pub(crate) struct Engine {
     fault: Mutex<Option<Fault>>,
     edit: Mutex<Option<Edit>>,
     hanging: AtomicUsize,
+    /// How often all connections were cut.
+    cuts: Arc<AtomicUsize>,
+}
+
+/// A connection's reading half, which ends with the next byte once all connections are cut.
+struct Cut<R> {
+    inner: R,
+    cuts: Arc<AtomicUsize>,
+    made_after: usize,
+}
+
+impl<R: AsyncRead + Unpin> AsyncRead for Cut<R> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        let filled = buffer.filled().len();
+        let read = Pin::new(&mut self.inner).poll_read(context, buffer);
+        if self.cuts.load(Ordering::SeqCst) > self.made_after {
+            buffer.set_filled(filled);
+        }
+        read
+    }
 }
 
 impl fmt::Debug for Engine {
@@ -45,6 +72,7 @@ impl Engine {
             fault: Mutex::default(),
             edit: Mutex::default(),
             hanging: AtomicUsize::new(0),
+            cuts: Arc::default(),
         })
     }
 
@@ -91,6 +119,11 @@ impl Engine {
         *self.fault.lock().unwrap() = None;
         *self.edit.lock().unwrap() = None;
         self.hanging.store(0, Ordering::SeqCst);
+    }
+
+    /// Cuts every connection that is there when something comes on it.
+    pub(crate) fn cut(&self) {
+        self.cuts.fetch_add(1, Ordering::SeqCst);
     }
 
     /// Lets every look-up hang for ever.
@@ -196,7 +229,13 @@ impl Backend for Engine {
 
     async fn connect(&self, id: &ContainerId) -> Result<AgentStream> {
         self.enter("connect")?;
-        self.inner.connect(id).await
+        let (inner, writer) = self.inner.connect(id).await?.split();
+        let reader = Cut {
+            inner,
+            cuts: Arc::clone(&self.cuts),
+            made_after: self.cuts.load(Ordering::SeqCst),
+        };
+        Ok(AgentStream::new(tokio::io::join(reader, writer)))
     }
 
     async fn logs(&self, id: &ContainerId, tail_bytes: u64) -> Result<Vec<u8>> {

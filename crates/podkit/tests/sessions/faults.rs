@@ -240,3 +240,93 @@ async fn an_image_that_is_missing_is_not_taken_for_a_lost_race() {
     engine.heal();
     assert!(podkit.list().await.unwrap().is_empty());
 }
+
+/// Of two makers one is slower, and fails on what the other has made.
+#[tokio::test]
+async fn a_container_made_by_another_meanwhile_is_not_removed() {
+    let engine = Engine::new();
+    let podkit = engine.podkit().await;
+    let mut starts = 0;
+    engine.set_fault(move |call| {
+        starts += usize::from(call == "start");
+        (call == "start" && starts == 1).then(|| Error::new(ErrorKind::LimitExceeded, "injected"))
+    });
+    engine.set_edit(|info| {
+        info.labels
+            .insert("podkit.created".to_owned(), "1".to_owned());
+    });
+    let session = podkit.session("bob", "123").await.unwrap();
+    session.exec(["true"]).await.unwrap().check().unwrap();
+    assert_eq!(engine.count("remove"), 0);
+}
+
+/// It may have begun, so that beginning it again could do everything twice.
+#[tokio::test]
+async fn a_command_whose_connection_breaks_is_not_begun_again() {
+    let engine = Engine::new();
+    let podkit = engine.podkit().await;
+    let session = podkit.session("bob", "123").await.unwrap();
+    engine.cut();
+    let error = session.exec(["true"]).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::AgentUnreachable);
+    // What comes next gets a connection of its own.
+    session.exec(["true"]).await.unwrap().check().unwrap();
+}
+
+/// A disk with room for so many bytes, which somebody frees at times.
+#[derive(Clone, Default)]
+struct Disk(Arc<std::sync::Mutex<(Vec<u8>, usize)>>);
+
+impl std::io::Write for Disk {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let (written, room) = &mut *self.0.lock().unwrap();
+        let count = bytes.len().min(*room - written.len());
+        if count == 0 {
+            return Err(std::io::ErrorKind::StorageFull.into());
+        }
+        written.extend_from_slice(&bytes[..count]);
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn an_audit_line_that_was_cut_off_spoils_no_other() {
+    let engine = Engine::new();
+    for room in [0, 1, 100] {
+        let (disk, failed) = (Disk::default(), Arc::new(AtomicUsize::new(0)));
+        disk.0.lock().unwrap().1 = room;
+        let counter = Arc::clone(&failed);
+        let audit = podkit::AuditLog::new(disk.clone()).on_failure(move |error| {
+            assert_eq!(error.kind(), ErrorKind::LimitExceeded);
+            counter.fetch_add(1, Ordering::SeqCst);
+        });
+        let podkit = engine.builder().audit(audit).build().await.unwrap();
+        let session = podkit.session("bob", "123").await.unwrap();
+        for _ in 0..2 {
+            session.exec(["true"]).await.unwrap().check().unwrap();
+        }
+        let both = async || (failed.load(Ordering::SeqCst) == 2).then_some(());
+        super::wait_for("two complaints", both).await;
+        disk.0.lock().unwrap().1 = usize::MAX;
+        session.exec(["echo", "later"]).await.unwrap();
+        session.exec(["echo", "last"]).await.unwrap();
+        podkit.shutdown().await;
+        let written = disk.0.lock().unwrap().0.clone();
+        let text = String::from_utf8(written).unwrap();
+        let whole: Vec<serde_json::Value> = text
+            .lines()
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .collect();
+        let words = whole.iter().map(|line| line["argv"][1].as_str().unwrap());
+        assert_eq!(
+            words.collect::<Vec<_>>(),
+            ["later", "last"],
+            "{room}: {text}"
+        );
+        assert_eq!(text.lines().count(), 2 + usize::from(room > 0), "{text}");
+    }
+}

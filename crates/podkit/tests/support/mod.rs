@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by a panic")]
 
 pub mod crowd;
+pub mod cut_off;
 pub mod examples;
 pub mod host;
 pub mod worker;

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use podkit::{GcOptions, Outcome, Podkit};
+use podkit::{GcOptions, Outcome, Podkit, conformance::DEEDS};
 
 use super::{block_on, try_podkit_at};
 
@@ -145,6 +145,7 @@ async fn serve(place: &Path, extra: fn(&Path, &[&str]) -> Option<String>) {
         let answer = match words.as_slice() {
             ["open", session, at] => tell(open(&podkit, session, at).await),
             ["echo", session, count] => tell(echo(&podkit, session, count.parse().unwrap()).await),
+            ["do", deed, session] => tell(begin(&podkit, place, session, deed).await),
             ["close", session, at] => {
                 wait_until(at);
                 tell(
@@ -212,6 +213,14 @@ async fn echo(podkit: &Podkit, name: &str, count: usize) -> podkit::Result<Strin
     let bytes = vec![b'x'; count];
     let output = session.exec(["cat"]).stdin(bytes.clone()).await?;
     assert!(output.stdout == bytes, "{} bytes", output.stdout.len());
+    Ok(String::new())
+}
+
+/// Begins something in a session that goes on until something ends it.
+async fn begin(podkit: &Podkit, place: &Path, name: &str, deed: &str) -> podkit::Result<String> {
+    let session = podkit.session("u", name).await?;
+    let deed = DEEDS.iter().find(|one| one.name == deed).unwrap();
+    super::spawn(deed.begin(&session, place).await?);
     Ok(String::new())
 }
 

@@ -10,7 +10,9 @@ use std::{
     time::Duration,
 };
 
-use podkit::{ConnectOptions, Limit, Podkit, Prefix, SessionKey, SessionSpec, Workspace};
+use podkit::{
+    ConnectOptions, Limit, Podkit, PodkitBuilder, Prefix, SessionKey, SessionSpec, Workspace,
+};
 use tokio::{
     sync::{Semaphore, mpsc, watch},
     task::JoinSet,
@@ -99,12 +101,17 @@ fn spec(order: &Order, session: usize) -> SessionSpec {
 }
 
 /// A podkit with everything of its own below `place`.
-pub(crate) async fn connect(backend: &str, place: &Path, prefix: &str) -> podkit::Result<Podkit> {
+async fn connect(backend: &str, place: &Path, prefix: &str) -> podkit::Result<Podkit> {
+    builder(backend, place, prefix)?.build().await
+}
+
+/// The same, to be put together further.
+pub(crate) fn builder(backend: &str, place: &Path, prefix: &str) -> podkit::Result<PodkitBuilder> {
     let mut options = ConnectOptions::for_home(place);
     options.state_dir = Some(place.join("state"));
     options.run_dir = Some(place.join("run"));
     let builder = Podkit::builder().backend(backend).connect_options(options);
-    builder.prefix(Prefix::new(prefix)?).build().await
+    Ok(builder.prefix(Prefix::new(prefix)?))
 }
 
 /// What the tasks of a client are to do.
@@ -185,7 +192,7 @@ async fn serve(order: Order) -> Result<(), String> {
 }
 
 /// Lines of standard input.
-fn commands() -> mpsc::Receiver<String> {
+pub(crate) fn commands() -> mpsc::Receiver<String> {
     let (send, receive) = mpsc::channel(8);
     std::thread::spawn(move || {
         for line in std::io::stdin().lock().lines().map_while(Result::ok) {

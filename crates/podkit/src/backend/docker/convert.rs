@@ -111,13 +111,22 @@ pub(super) const NETWORKS: &str = "podkit.networks";
 /// Label with its names on them.
 pub(super) const ALIASES: &str = "podkit.aliases";
 
+/// Whether a label is one of this backend's that is there only so that no image's stands in for it.
+pub(super) fn says_nothing(name: &str, value: &str) -> bool {
+    value.is_empty() && [NETWORKS, ALIASES].contains(&name)
+}
+
 fn labels(spec: &ContainerSpec, facts: &Facts) -> HashMap<String, String> {
     let mut labels: HashMap<_, _> = spec.labels.clone().into_iter().collect();
     let further = further_networks(&spec.network, facts);
-    if !further.is_empty() {
-        labels.insert(NETWORKS.to_owned(), further.join(","));
-        labels.insert(ALIASES.to_owned(), spec.aliases.join(","));
-    }
+    let aliases = if further.is_empty() {
+        String::new()
+    } else {
+        spec.aliases.join(",")
+    };
+    // Also where there are none: the image's own labels would be taken for them.
+    labels.insert(NETWORKS.to_owned(), further.join(","));
+    labels.insert(ALIASES.to_owned(), aliases);
     labels
 }
 

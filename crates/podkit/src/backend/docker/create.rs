@@ -1,6 +1,7 @@
 //! Making a container.
 
 use std::{
+    borrow::Cow,
     net::{SocketAddr, TcpListener, UdpSocket},
     path::{Path, PathBuf},
     time::SystemTime,
@@ -13,7 +14,7 @@ use bollard::{
 
 use super::{DockerBackend, Flavor, convert, convert::Circumstances, failure, networks};
 use crate::{
-    backend::ContainerSpec,
+    backend::{ContainerSpec, ports},
     config::{MountSource, Network, Port, Protocol},
     error::{Error, ErrorKind, Result},
     id::ContainerId,
@@ -50,8 +51,8 @@ impl DockerBackend {
         let shared = self.links.is_some() && self.dials.known() != Some(false);
         if shared {
             self.check_sources(spec)?;
-            spec.ports.iter().try_for_each(check_port)?;
         }
+        let spec = &self.with_ports_chosen(spec, shared)?;
         let link = self.link_directory(&spec.name);
         let made = self
             .order_with(spec, name, image.as_ref(), link.as_deref())
@@ -128,6 +129,47 @@ impl DockerBackend {
             }
             return Err(self.failed(error));
         }
+    }
+
+    /// The same order with numbers for the ports of the host's that may be any: engines choose anew at each
+    /// start. Those that this machine can be asked about are free.
+    fn with_ports_chosen<'a>(
+        &self,
+        spec: &'a ContainerSpec,
+        shared: bool,
+    ) -> Result<Cow<'a, ContainerSpec>> {
+        if shared {
+            spec.ports.iter().try_for_each(check_port)?;
+        }
+        if spec.ports.iter().all(|port| port.host_number().is_some()) {
+            return Ok(Cow::Borrowed(spec));
+        }
+        let refused = self.refused.lock().get(&spec.name).copied().unwrap_or(0);
+        let mut chosen = spec.clone();
+        for nth in 0..chosen.ports.len() {
+            let Some(port) = chosen.ports.get(nth).copied() else {
+                break;
+            };
+            if port.host_number().is_some() {
+                continue;
+            }
+            for number in ports::candidates(&spec.name, &port).skip(refused) {
+                let at = port.at(number);
+                if chosen.ports.iter().any(|other| overlap(other, &at)) {
+                    continue;
+                }
+                match check_port(&at) {
+                    Err(error) if shared && error.kind() == ErrorKind::Conflict => continue,
+                    Err(error) if shared => return Err(error),
+                    _ => {}
+                }
+                if let Some(port) = chosen.ports.get_mut(nth) {
+                    *port = at;
+                }
+                break;
+            }
+        }
+        Ok(Cow::Owned(chosen))
     }
 
     /// Podman makes a mount's source where it is missing, silently.
@@ -228,6 +270,11 @@ fn check_port(port: &Port) -> Result<()> {
         // What this process may not use, the engine may.
         _ => Ok(()),
     }
+}
+
+/// Whether two ports cannot both be had.
+fn overlap(one: &Port, other: &Port) -> bool {
+    one.protocol == other.protocol && one.host_number() == other.host_number()
 }
 
 pub(super) fn no_image(name: &str) -> Error {

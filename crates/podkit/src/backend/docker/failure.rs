@@ -122,10 +122,14 @@ fn kind(status: u16, text: &str) -> ErrorKind {
     }
     if says(&[
         "is not running",
+        "cannot update a stopped container",
         "container state improper",
         "can only create exec sessions",
     ]) {
         return ErrorKind::ContainerGone;
+    }
+    if says(&["error processing tar file"]) {
+        return ErrorKind::InvalidInput;
     }
     if says(&["could not select device driver"]) {
         return ErrorKind::Unsupported;
@@ -183,8 +187,18 @@ mod tests {
                 ErrorKind::Conflict,
             ),
             (409, "Container x is not running", ErrorKind::ContainerGone),
+            (
+                500,
+                "Cannot update container x: cannot update a stopped container: unknown",
+                ErrorKind::ContainerGone,
+            ),
             (404, "No such container: x", ErrorKind::NotFound),
             (400, "invalid mount config", ErrorKind::InvalidInput),
+            (
+                500,
+                "Error processing tar file(exit status 1): archive/tar: invalid tar header",
+                ErrorKind::InvalidInput,
+            ),
             (
                 500,
                 "write /x: no space left on device",

@@ -75,6 +75,7 @@ impl Images for DockerBackend {
     }
 
     async fn inspect(&self, name: &str) -> Result<ImageInfo> {
+        Reference::parse(name)?;
         match self.docker.inspect_image(name).await {
             Ok(image) => Ok(info(image)),
             Err(error) if failure::is_missing(&error) => Err(super::create::no_image(name)),
@@ -83,6 +84,7 @@ impl Images for DockerBackend {
     }
 
     async fn remove(&self, name: &str) -> Result<()> {
+        Reference::parse(name)?;
         let removed = self
             .docker
             .remove_image(name, None::<RemoveImageOptions>, None)

@@ -98,7 +98,12 @@ pub(super) fn info(answer: ContainerInspectResponse) -> Result<ContainerInfo> {
     Ok(ContainerInfo {
         id: ContainerId::new(name.clone())?,
         name,
-        labels: config.labels.unwrap_or_default().into_iter().collect(),
+        labels: config
+            .labels
+            .unwrap_or_default()
+            .into_iter()
+            .filter(|(name, value)| !convert::says_nothing(name, value))
+            .collect(),
         env: env
             .filter_map(|entry| {
                 let (name, value) = entry.split_once('=')?;

@@ -223,3 +223,27 @@ pub(super) async fn through_engine(
     let reader = StreamReader::new(Box::pin(bytes));
     Ok(AgentStream::new(tokio::io::join(reader, input)))
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn caller_of_another_pid_is_turned_away() {
+        let place = tempfile::tempdir().unwrap();
+        let waiting = Waiting::new(place.path()).unwrap();
+        let own = std::process::id();
+        for other in [own - 1, own + 1] {
+            let mut caller = UnixStream::connect(&waiting.path).await.unwrap();
+            let mut byte = [0];
+            tokio::select! {
+                taken = waiting.dialled(other) => panic!("{taken:?} was taken for the agent"),
+                heard = caller.read(&mut byte) => assert_eq!(heard.unwrap(), 0),
+            }
+        }
+        let _caller = UnixStream::connect(&waiting.path).await.unwrap();
+        waiting.dialled(own).await.unwrap();
+    }
+}

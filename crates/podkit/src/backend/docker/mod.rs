@@ -79,6 +79,9 @@ const PARALLEL: usize = 8;
 /// How often one start fills the agent's volume, which others may prune meanwhile.
 const FILLINGS: u32 = 3;
 
+/// Most names for which refused starts are remembered.
+const MOST_REFUSED: usize = 256;
+
 /// Lines of a log that are read for its last bytes.
 const LOG_LINES: &str = "10000";
 
@@ -124,6 +127,9 @@ pub struct DockerBackend {
     seen: Lock<HashMap<ContainerId, (Instant, Reach)>>,
     /// Directories for the sockets of containers that were looked at.
     directories: Lock<HashMap<ContainerId, PathBuf>>,
+    /// How often a start was refused for a port that this backend had chosen, so that the next order under
+    /// this name has another one.
+    refused: Lock<HashMap<ContainerId, usize>>,
 }
 
 /// Calls that an agent has to miss before it is taken not to reach sockets of this machine: one may
@@ -207,6 +213,15 @@ impl DockerBackend {
         let directory = inspect::reach(&self.look(id).await?).link;
         let gone = directory.filter(|directory| links.has(directory) && !directory.exists());
         Ok(gone.is_some_and(|directory| link::make_private(&directory).is_ok()))
+    }
+
+    /// Remembers that a start met a port that is taken.
+    fn note_refusal(&self, id: &ContainerId) {
+        let mut refused = self.refused.lock();
+        if refused.len() >= MOST_REFUSED {
+            refused.clear();
+        }
+        *refused.entry(id.clone()).or_default() += 1;
     }
 
     async fn look(&self, id: &ContainerId) -> Result<bollard::models::ContainerInspectResponse> {
@@ -322,7 +337,11 @@ impl Backend for DockerBackend {
             } else if !linked && self.make_link_again(id).await? {
                 linked = true;
             } else {
-                return Err(self.failed(error));
+                let error = self.failed(error);
+                if error.kind() == ErrorKind::Conflict {
+                    self.note_refusal(id);
+                }
+                return Err(error);
             }
         }
     }

@@ -104,6 +104,7 @@ impl DockerBackend {
             dials: Dials::new(dials),
             seen: Lock::default(),
             directories: Lock::default(),
+            refused: Lock::default(),
         };
         if dials.is_none() && backend.links.is_some() {
             Box::pin(backend.look_around()).await?;

@@ -6,7 +6,7 @@ use podkit_runtime as runtime;
 
 use super::super::{
     Capabilities, ContainerInfo, ContainerSpec, ContainerState, Limits, MainCommand, StopCause,
-    TreeKill, stats::ContainerStats,
+    TreeKill, ports, stats::ContainerStats,
 };
 use crate::{
     config::{Image, Isolation, Mount, MountSource, Network, Port, Protocol, PublishedPort},
@@ -77,7 +77,8 @@ pub(super) fn spec(spec: &ContainerSpec) -> Result<runtime::ContainerSpec> {
     order.main = main(&spec.main);
     order.mounts = spec.mounts.iter().map(mount).collect::<Result<_>>()?;
     order.network = network(&spec.network)?;
-    order.ports = spec.ports.iter().map(port).collect::<Result<_>>()?;
+    let ports = spec.ports.iter().map(|one| port(&spec.name, one));
+    order.ports = ports.collect::<Result<_>>()?;
     order.hosts.clone_from(&spec.hosts);
     order.memory_bytes = spec.limits.memory_bytes;
     order.swap_bytes = spec.limits.swap_bytes;
@@ -237,12 +238,16 @@ fn published(port: &runtime::Port) -> Option<PublishedPort> {
     Some(PublishedPort::new(container, tcp, port.address, host))
 }
 
-fn port(port: &Port) -> Result<runtime::Port> {
+fn port(name: &ContainerId, port: &Port) -> Result<runtime::Port> {
     if port.protocol != Protocol::Tcp {
         return Err(unsupported("ports of UDP"));
     }
     let host = port.host_number();
-    Ok(runtime::Port::new(port.container, port.address, host))
+    let wanted = runtime::Port::new(port.container, port.address, host);
+    Ok(match host {
+        Some(_) => wanted,
+        None => wanted.prefer(ports::candidates(name, port)),
+    })
 }
 
 const fn state(state: runtime::ContainerState) -> ContainerState {

@@ -154,7 +154,11 @@ impl Life {
         let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         AgentStatus {
             uptime_ms: milliseconds(self.begun.elapsed()),
-            idle_ms: milliseconds(pulse.active.elapsed()),
+            idle_ms: if pulse.holding > 0 {
+                0
+            } else {
+                milliseconds(pulse.active.elapsed())
+            },
             running_execs: pulse.holding,
             clocks: Clocks {
                 auto_stop_ms: pulse.auto_stop.map(milliseconds),

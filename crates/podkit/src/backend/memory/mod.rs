@@ -74,6 +74,17 @@ impl MemoryBackend {
             .ok_or_else(|| Error::new(ErrorKind::NotFound, format!("there is no container `{id}`")))
     }
 
+    /// Takes a container out of the list, unless another of its name has been made meanwhile.
+    fn forget(&self, id: &ContainerId, container: &Arc<Container>) {
+        let mut containers = self.containers.lock();
+        if containers
+            .get(id.as_str())
+            .is_some_and(|found| Arc::ptr_eq(found, container))
+        {
+            containers.remove(id.as_str());
+        }
+    }
+
     fn set_frozen(&self, id: &ContainerId, frozen: bool) -> Result<()> {
         if self.find(id)?.set_frozen(frozen) {
             return Ok(());
@@ -193,6 +204,8 @@ impl Backend for MemoryBackend {
         if container.start(&mut lives) {
             return Ok(());
         }
+        // Whoever removes it may not be done, and what is not there is seen by nobody.
+        self.forget(id, &container);
         Err(Error::new(
             ErrorKind::NotFound,
             format!("the container `{id}` was removed"),
@@ -226,14 +239,7 @@ impl Backend for MemoryBackend {
             return Ok(());
         };
         container.kill().await;
-        let mut containers = self.containers.lock();
-        // Another of this name may have been made meanwhile.
-        if containers
-            .get(id.as_str())
-            .is_some_and(|found| Arc::ptr_eq(found, &container))
-        {
-            containers.remove(id.as_str());
-        }
+        self.forget(id, &container);
         Ok(())
     }
 

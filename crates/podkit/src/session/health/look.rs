@@ -13,7 +13,7 @@ use super::{
     super::{
         labels,
         manager::SessionManager,
-        open::{Asker, Effort},
+        open::{Asker, Effort, Opened},
         slot::Slot,
     },
     Chart, HealthOptions, Outage,
@@ -124,7 +124,11 @@ impl Look {
         let asked = self.manager.containers().status(info);
         match timeout(self.options.probe_deadline, asked).await {
             Ok(Ok(status)) => {
-                self.chart.failures = 0;
+                if std::mem::take(&mut self.chart.failures) > 0 {
+                    // An attempt that failed at its last step, or somebody else, has mended it.
+                    let well = EventKind::Recovered(Opened::Reconnected);
+                    self.manager.tell(&self.slot, well);
+                }
                 self.chart.retry_at = None;
                 self.look_at_processes(info).await;
                 let idle = Duration::from_millis(status.idle_ms);
@@ -251,8 +255,13 @@ impl Look {
                 self.chart.failures = 0;
                 self.chart.retry_at = None;
             }
-            // This process has closed it meanwhile.
-            Err(error) if error.kind() == ErrorKind::ContainerGone => {}
+            // This process has closed it meanwhile, or somebody is removing it: then the next look mends
+            // what was told of already.
+            Err(error) if error.kind() == ErrorKind::ContainerGone => {
+                if self.slot.closings() == closings {
+                    self.chart.failures = self.chart.failures.max(1);
+                }
+            }
             Err(error) => {
                 warn!(%error, key = %self.slot.key, "a session cannot be recovered");
                 self.chart.failures = self.chart.failures.saturating_add(1);

@@ -336,7 +336,7 @@ fn place(root: &Directory, link: &Link) -> io::Result<()> {
     below(root, parent)?.link(name, link.target.as_os_str())
 }
 
-fn stays_inside(link: &Link) -> bool {
+pub(super) fn stays_inside(link: &Link) -> bool {
     let above = link.path.components().count().saturating_sub(1);
     let mut parts = link.target.components().peekable();
     let mut up = 0;

@@ -1,6 +1,8 @@
 //! Trees of files: into a session's container and out of it, watched, and measured.
 
 mod download;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) mod fuzzing;
 mod local;
 mod upload;
 
@@ -443,7 +445,15 @@ impl Files {
                 }
             }
         };
-        let (sent, made) = join(sent, extraction.finish()).await;
+        let (mut sent, mut made) = (std::pin::pin!(sent), std::pin::pin!(extraction.finish()));
+        let (sent, made) = tokio::select! {
+            made = &mut made => {
+                // A source may be silent for ever, and the container gone meanwhile.
+                let made = made.map_err(named)?;
+                (sent.await, Ok(made))
+            }
+            sent = &mut sent => (sent, made.await),
+        };
         let progress = sent?;
         Ok(TransferReport::new(progress, made.map_err(named)?))
     }

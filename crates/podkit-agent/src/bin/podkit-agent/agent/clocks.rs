@@ -100,7 +100,11 @@ impl Agent {
         let clocks = &self.clocks;
         AgentStatus {
             uptime_ms: now.saturating_sub(clocks.began),
-            idle_ms: now.saturating_sub(clocks.last_activity),
+            idle_ms: if self.is_busy() {
+                0
+            } else {
+                now.saturating_sub(clocks.last_activity)
+            },
             running_execs: u32::try_from(self.running()).unwrap_or(u32::MAX),
             clocks: Clocks {
                 auto_stop_ms: clocks.auto_stop_ms,

@@ -1,8 +1,9 @@
 //! The root: an overlay on the layers, in the way that this kernel knows.
 //!
-//! Each way is tried where the one before it is refused with `EINVAL`, which is what a kernel says
+//! Each way is tried where the one before it is refused: with `EINVAL`, which is what a kernel says
 //! to a parameter that it does not know, to a layer that it cannot use, and to an upper that is on
-//! the wrong file system; then all of them again with a tmpfs as upper.
+//! the wrong file system, or with what it says to descriptors. Then all of them again with a tmpfs
+//! as upper.
 
 use alloc::{format, string::String, vec::Vec};
 
@@ -68,9 +69,10 @@ pub(super) fn build(
     }
 }
 
-/// Whether another way could still work.
+/// Whether another way could still work. Kernels before 6.15 do not take descriptors like these
+/// (`BADF`), and before 6.5 none (`OPNOTSUPP`).
 fn may_differ(failed: &Failed) -> bool {
-    [Errno::INVAL, Errno::OPNOTSUPP]
+    [Errno::INVAL, Errno::OPNOTSUPP, Errno::BADF]
         .iter()
         .any(|errno| errno.raw_os_error() == failed.errno)
 }
@@ -86,7 +88,7 @@ struct Layers<'a> {
 impl Layers<'_> {
     /// Tries every way with `upper` and `work` in `place`, which has a path or is detached.
     fn mount_on(&mut self, mut place: OwnedFd, path: Option<&[u8]>) -> Result<OwnedFd> {
-        let mut refused = None;
+        let mut refused: Option<Failed> = None;
         for way in [Way::Descriptors, Way::Names, Way::List] {
             if way == Way::Names {
                 self.attach()?;
@@ -99,6 +101,11 @@ impl Layers<'_> {
                         place
                     }
                 };
+            }
+            // One that knows no descriptors knows no single names either, and writes to its log.
+            let old = |failed: &Failed| failed.errno == Errno::OPNOTSUPP.raw_os_error();
+            if way == Way::Names && refused.as_ref().is_some_and(old) {
+                continue;
             }
             match self.mount(way, &place) {
                 Err(failed) if may_differ(&failed) => {

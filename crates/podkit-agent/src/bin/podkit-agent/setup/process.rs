@@ -5,15 +5,19 @@ use core::mem::ManuallyDrop;
 
 use podkit_agent::plan::{ContainerPlan, ProbePlan, Report};
 use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
     fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
-    fs::Mode,
+    fs::{Mode, OFlags, openat},
     io::{Errno, read, write},
     pipe::{PipeFlags, pipe_with},
     process::{
-        Pid, PidfdFlags, Resource, Rlimit, Signal, WaitOptions, getpid, kill_process, pidfd_open,
-        setpriority_process, setrlimit, umask, waitpid,
+        Pid, PidfdFlags, Resource, Rlimit, Signal, Uid, WaitOptions, geteuid, getpid, kill_process,
+        pidfd_open, setpriority_process, setrlimit, umask, waitpid,
     },
-    thread::{CpuSet, LinkNameSpaceType, move_into_link_name_space, sched_setaffinity},
+    thread::{
+        CapabilitySet, CpuSet, capabilities, sched_setaffinity, set_capabilities,
+        set_thread_res_uid,
+    },
 };
 
 use super::{
@@ -23,7 +27,9 @@ use super::{
     layers::Loose,
     maps,
 };
-use crate::sys::container::{clone, clone_process, exit_group, reset_signals};
+use crate::sys::container::{
+    clone, clone_process, exit_group, open_files_as_root, reset_signals, unshare_cgroup,
+};
 
 /// Makes the container; PID 1 never returns, and the helper ends.
 pub(super) fn make(
@@ -38,9 +44,6 @@ pub(super) fn make(
         let tasks = at(&descriptors, *place)?;
         write(tasks, b"0").step("enter the agent's cgroup")?;
     }
-    if let Some(group) = plan.descriptors.namespace_group {
-        enter_cgroup_namespace(at(&descriptors, group)?)?;
-    }
     let (hear, tell) = pipe_with(PipeFlags::CLOEXEC).step("make a pipe")?;
     let helper = pidfd_open(getpid(), PidfdFlags::empty()).step("open a pidfd")?;
     let agent_group = match plan.descriptors.agent_group {
@@ -48,7 +51,10 @@ pub(super) fn make(
         None => None,
     };
     let flags = namespaces(plan.own_network) | clone::FILES;
-    let pid = clone_process(flags, agent_group).step("make the namespaces")?;
+    let pid = match plan.descriptors.namespace_group {
+        Some(place) => clone_below(&plan, at(&descriptors, place)?, flags, agent_group)?,
+        None => bear(&plan, flags, agent_group).step("make the namespaces")?,
+    };
     // From here on both processes share one descriptor table, and only PID 1 may close anything.
     let mut birth = ManuallyDrop::new(Birth {
         plan,
@@ -65,6 +71,45 @@ pub(super) fn make(
         let _ = kill_process(pid, Signal::KILL);
     }
     exit_group(0)
+}
+
+/// Makes PID 1 with its namespaces, which belong to the container's own root where that can be.
+///
+/// What the kernel counts for each user (watches of files, queued signals, bytes of message queues)
+/// it also counts for the owner of the user's namespace: if that were this process's root, one
+/// container could take all of it from the host's root and from every other container.
+fn bear(
+    plan: &ContainerPlan,
+    flags: u64,
+    group: Option<BorrowedFd<'_>>,
+) -> core::result::Result<Option<Pid>, Errno> {
+    // Root that may not look into others' processes could not hand anything to one of another user.
+    let held = capabilities(None)?;
+    let owner = match maps::root_of(&plan.maps) {
+        Ok((owner, _))
+            if plan.privileged
+                && geteuid().is_root()
+                && held.effective.contains(CapabilitySet::SYS_PTRACE) =>
+        {
+            owner
+        }
+        _ => return clone_process(flags, group),
+    };
+    become_for_now(owner)?;
+    // That took the rights away, and some machines ask for them before they make a user namespace.
+    set_capabilities(None, held)?;
+    // It enters the cgroup by opening one of root's files.
+    open_files_as_root()?;
+    let born = clone_process(flags, group);
+    if !matches!(born, Ok(None)) {
+        become_for_now(Uid::ROOT)?;
+    }
+    born
+}
+
+/// Changes the effective user of this thread alone, and keeps the way back.
+fn become_for_now(user: Uid) -> core::result::Result<(), Errno> {
+    set_thread_res_uid(Uid::ROOT, user, Uid::ROOT)
 }
 
 /// Gives PID 1 its ids and mounts.
@@ -133,41 +178,67 @@ fn lower(resource: Resource, soft: u64, hard: u64) {
     let _ = setrlimit(resource, limit);
 }
 
-/// Makes `group` the root of the cgroup namespace in which PID 1 is born. The group must not have
-/// members later, so a child enters it, makes the namespace, and ends.
-fn enter_cgroup_namespace(group: BorrowedFd<'_>) -> Result<()> {
+/// As [`bear`], with `group` as the root of a cgroup namespace that belongs to the container.
+///
+/// A namespace's root is the group that its maker is in, so a child that enters `group` makes the
+/// namespace and PID 1, as the helper's own child, and ends: the group must not have members later.
+/// From outside the namespace nobody could be put below it where namespaces are borders of delegation
+/// (`nsdelegate`). An ordinary user makes the namespace only together with one of users; then PID 1
+/// goes to its group by itself, since one that is born there has that one as its namespace's root.
+fn clone_below(
+    plan: &ContainerPlan,
+    group: BorrowedFd<'_>,
+    flags: u64,
+    agent_group: Option<BorrowedFd<'_>>,
+) -> Result<Option<Pid>> {
     let (hear, tell) = pipe_with(PipeFlags::CLOEXEC).step("make a pipe")?;
-    let (stay, leave) = pipe_with(PipeFlags::CLOEXEC).step("make a pipe")?;
-    let child = clone_process(0, Some(group)).step("enter the container's cgroup")?;
+    // The descriptor table is everybody's from here on; PID 1 closes what it does not need.
+    let (hear, tell) = (ManuallyDrop::new(hear), ManuallyDrop::new(tell));
+    let child = clone_process(clone::FILES, Some(group)).step("enter the container's cgroup")?;
     let Some(child) = child else {
-        drop(leave);
-        let done = crate::sys::container::unshare_cgroup();
-        let _ = write(&tell, &[u8::from(done.is_ok())]);
-        let _ = read(&stay, &mut [0_u8]);
+        let made = unshare_cgroup().is_ok();
+        let (more, born_in) = if made {
+            (0, agent_group)
+        } else {
+            (clone::NEWCGROUP, None)
+        };
+        let answer = match bear(plan, flags | more | clone::PARENT, born_in) {
+            Ok(None) => {
+                if let (false, Some(group)) = (made, agent_group) {
+                    enter_group(group)?;
+                }
+                return Ok(None);
+            }
+            Ok(Some(pid)) => pid.as_raw_nonzero().get(),
+            Err(errno) => errno.raw_os_error().wrapping_neg(),
+        };
+        let _ = write(&*tell, &answer.to_le_bytes());
         exit_group(0);
     };
-    drop(tell);
-    let mut answer = [0_u8];
-    let heard = read(&hear, &mut answer);
-    let entered = if heard == Ok(1) && answer == [1] {
-        open_cgroup_namespace(child)
-    } else {
-        Err(Errno::PERM).step("make the cgroup namespace")
-    };
-    drop(leave);
-    drop(stay);
-    let _ = kill_process(child, Signal::KILL);
+    // It may die without a word, so its end is what is waited for.
     let _ = waitpid(Some(child), WaitOptions::empty());
-    entered
+    let mut answer = [0_u8; 4];
+    let heard = poll(
+        &mut [PollFd::new(&*hear, PollFlags::IN)],
+        Some(&Timespec::default()),
+    );
+    if heard == Ok(1) && read(&*hear, &mut answer) == Ok(answer.len()) {
+        match i32::from_le_bytes(answer) {
+            errno @ ..0 => Err(Errno::from_raw_os_error(errno.wrapping_neg())),
+            pid => Pid::from_raw(pid).map(Some).ok_or(Errno::CHILD),
+        }
+    } else {
+        Err(Errno::CHILD)
+    }
+    .step("make the namespaces")
 }
 
-fn open_cgroup_namespace(child: Pid) -> Result<()> {
-    use rustix::fs::{CWD, OFlags, openat};
-    let path = format!("/proc/{}/ns/cgroup", child.as_raw_nonzero());
-    let namespace = openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-        .step("open the cgroup namespace")?;
-    move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::ControlGroup))
-        .step("enter the cgroup namespace")
+fn enter_group(group: BorrowedFd<'_>) -> Result<()> {
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+    openat(group, "cgroup.procs", flags, Mode::empty())
+        .and_then(|members| write(&members, b"0"))
+        .step("enter the agent's cgroup")
+        .map(drop)
 }
 
 /// Tries what every container needs, and leaves nothing.

@@ -2,16 +2,16 @@
 
 use alloc::{format, vec, vec::Vec};
 
-use podkit_agent::plan::TreePlan;
+use podkit_agent::plan::{HOST_IDS, TreePlan};
 use rustix::{
     fd::{AsFd, BorrowedFd, OwnedFd},
     fs::{
-        AtFlags, CWD, FileType, Mode, OFlags, RawDir, fchmod, mkdirat, openat, readlinkat, statat,
-        symlinkat,
+        AtFlags, CWD, FileType, Mode, OFlags, RawDir, Stat, chownat, fchmod, mkdirat, openat,
+        readlinkat, statat, symlinkat,
     },
     io::{Errno, read, write},
     pipe::{PipeFlags, pipe_with},
-    process::{WaitOptions, waitpid},
+    process::{Gid, Uid, WaitOptions, waitpid},
 };
 
 use super::{Result, Step, maps, remove, text};
@@ -106,7 +106,7 @@ fn entries(directory: BorrowedFd<'_>) -> core::result::Result<Vec<Vec<u8>>, Errn
     Ok(names)
 }
 
-/// Copies directories, files and links with their modes; anything else is left out.
+/// Copies directories, files and links with their modes and owners; anything else is left out.
 fn copy(
     from: BorrowedFd<'_>,
     name: &[u8],
@@ -127,15 +127,33 @@ fn copy(
             for entry in entries(source.as_fd())? {
                 copy(source.as_fd(), &entry, made.as_fd(), &entry, depth + 1)?;
             }
+            give(to, target, &stat)?;
             fchmod(&made, mode)
         }
         FileType::Symlink => {
             let link = readlinkat(from, name, Vec::new())?;
-            symlinkat(link.as_c_str(), to, target)
+            symlinkat(link.as_c_str(), to, target)?;
+            give(to, target, &stat)
         }
-        FileType::RegularFile => copy_file(from, name, to, target, mode),
+        FileType::RegularFile => {
+            let made = copy_file(from, name, to, target)?;
+            give(to, target, &stat)?;
+            // A change of owners takes set-id bits away.
+            fchmod(&made, mode)
+        }
         _ => Ok(()),
     }
+}
+
+/// Gives a copy to whom the original belongs; what is of nobody that is known here stays root's.
+fn give(to: BorrowedFd<'_>, target: &[u8], stat: &Stat) -> core::result::Result<(), Errno> {
+    let known = |id: u32| id.checked_sub(HOST_IDS).filter(|id| *id != 0);
+    let (user, group) = (known(stat.st_uid), known(stat.st_gid));
+    if user.is_none() && group.is_none() {
+        return Ok(());
+    }
+    let (user, group) = (user.map(Uid::from_raw), group.map(Gid::from_raw));
+    chownat(to, target, user, group, AtFlags::SYMLINK_NOFOLLOW)
 }
 
 fn copy_file(
@@ -143,8 +161,7 @@ fn copy_file(
     name: &[u8],
     to: BorrowedFd<'_>,
     target: &[u8],
-    mode: Mode,
-) -> core::result::Result<(), Errno> {
+) -> core::result::Result<OwnedFd, Errno> {
     let flags = OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let source = openat(from, name, flags | OFlags::RDONLY, Mode::empty())?;
     let create = flags | OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
@@ -154,7 +171,7 @@ fn copy_file(
         let length = read(&source, &mut buffer)?;
         let mut rest = buffer.get(..length).unwrap_or_default();
         if rest.is_empty() {
-            return fchmod(&made, mode);
+            return Ok(made);
         }
         while !rest.is_empty() {
             let written = write(&made, rest)?;

@@ -13,6 +13,7 @@ use rustix::{
 /// `CLONE_*`, from `linux/sched.h`.
 pub(crate) mod clone {
     pub(crate) const FILES: u64 = 0x400;
+    pub(crate) const PARENT: u64 = 0x8000;
     pub(crate) const NEWNS: u64 = 0x2_0000;
     pub(crate) const NEWCGROUP: u64 = 0x200_0000;
     pub(crate) const NEWUTS: u64 = 0x400_0000;
@@ -50,6 +51,7 @@ pub(super) mod number {
     pub(in crate::sys) const CLONE: usize = 56;
     pub(in crate::sys) const CLONE3: usize = 435;
     pub(in crate::sys) const MOUNT_SETATTR: usize = 442;
+    pub(in crate::sys) const SETFSUID: usize = 122;
 }
 #[cfg(target_arch = "aarch64")]
 pub(super) mod number {
@@ -69,6 +71,7 @@ pub(super) mod number {
     pub(in crate::sys) const CLONE: usize = 220;
     pub(in crate::sys) const CLONE3: usize = 435;
     pub(in crate::sys) const MOUNT_SETATTR: usize = 442;
+    pub(in crate::sys) const SETFSUID: usize = 151;
 }
 
 /// One system call.
@@ -128,8 +131,8 @@ pub(crate) fn clone_process(
 ) -> Result<Option<Pid>, Errno> {
     let mut args = CloneArgs {
         flags,
-        // SIGCHLD, so that an ordinary wait sees the child.
-        exit_signal: 17,
+        // SIGCHLD, so that an ordinary wait sees the child; a sibling has this process's own.
+        exit_signal: if flags & clone::PARENT == 0 { 17 } else { 0 },
         ..CloneArgs::default()
     };
     if let Some(cgroup) = cgroup {
@@ -295,6 +298,12 @@ pub(crate) fn execute(path: &CStr, argv: &[CString], environment: &[CString]) ->
 /// Makes this process's cgroups the roots of a new cgroup namespace.
 pub(crate) fn unshare_cgroup() -> Result<(), Errno> {
     unshare(clone::NEWCGROUP)
+}
+
+/// Opens files as root again, whoever this thread is else.
+pub(crate) fn open_files_as_root() -> Result<(), Errno> {
+    // SAFETY: takes no pointer and changes nothing but who this thread's files are opened as.
+    unsafe { syscall(number::SETFSUID, [0; 5]) }.map(drop)
 }
 
 /// Leaves the mount namespace for a copy of it.
