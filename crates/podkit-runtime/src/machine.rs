@@ -23,7 +23,6 @@ use crate::{
     runtime::Runtime,
     spec::{ContainerSpec, Isolation, Mount},
     store::{Directory, Draft, Record, fnv, make_private, new_config},
-    surroundings::STATE_ELSEWHERE,
     sys, validate,
 };
 
@@ -139,9 +138,6 @@ impl Machine {
             },
             Err(error) => without_groups(runtime, &identity, &mut layout, &mut limitations, error)?,
         };
-        if trial.volatile_root && identity.needs_namespace(identity.best()) {
-            return Err(copies_nowhere(runtime));
-        }
         let facts = facts(&identity, &layout, trial, idmapped_binds, limitations);
         Ok(Self {
             identity,
@@ -165,31 +161,21 @@ fn passes(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::LimitExceeded | ErrorKind::TimedOut)
 }
 
-/// A copy of an image, with a container's ids, is on disk or nowhere.
-fn copies_nowhere(runtime: &Runtime) -> Error {
-    Error::new(
-        ErrorKind::Unsupported,
-        format!(
-            "the file system of `{}` can neither show an image with other ids nor hold what \
-             containers write",
-            runtime.store.state_dir().display()
-        ),
-    )
-    .with_hint(STATE_ELSEWHERE)
-}
-
 fn without_groups(
     runtime: &Runtime,
     identity: &Identity,
     layout: &mut Layout,
     limitations: &mut Vec<String>,
-    error: crate::error::Error,
+    error: Error,
 ) -> Result<Trial> {
     if layout.kind() == Cgroups::None || passes(&error) {
         return Err(error);
     }
-    let Ok(trial) = attempt(runtime, identity, &Layout::default(), identity.shows_layers) else {
-        return Err(error);
+    let trial = match attempt(runtime, identity, &Layout::default(), identity.shows_layers) {
+        Ok(trial) => trial,
+        // Groups can be done without: this cannot.
+        Err(other) if is_refusal(&other) => return Err(other),
+        Err(_) => return Err(error),
     };
     *layout = Layout::default();
     limitations.push(format!("Control groups cannot be used: {error}."));

@@ -130,7 +130,12 @@ impl Order<'_> {
             writable: path(&self.directory.rootfs()),
             read_only: spec.read_only_root,
             userxattr: !self.identity.privileged,
-            fallback_bytes: spec.memory_bytes.map_or(FALLBACK_BYTES, |limit| limit / 4),
+            // A copy of the image is what is written to.
+            fallback_bytes: match spec.memory_bytes {
+                _ if self.identity.needs_namespace(self.config.isolation) => 0,
+                None => FALLBACK_BYTES,
+                Some(limit) => limit / 4,
+            },
         }
     }
 

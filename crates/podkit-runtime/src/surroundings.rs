@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use crate::error::{Error, ErrorKind};
 
 /// What helps where the state directory's file system cannot do what containers need.
-pub(crate) const STATE_ELSEWHERE: &str = "put the state directory on ext4, XFS or Btrfs: `--state-dir`, or in a container a volume at \
+const STATE_ELSEWHERE: &str = "put the state directory on ext4, XFS or Btrfs: `--state-dir`, or in a container a volume at \
      /var/lib/podkit";
 
 /// What may forbid something, as the kernel shows it.
@@ -93,6 +93,10 @@ impl Surroundings {
             _ if step.starts_with(SHOW_IDS) => None,
             _ if step.starts_with("show ") && errno == Errno::INVAL => Some((
                 "the state directory's file system cannot".to_owned(),
+                STATE_ELSEWHERE.to_owned(),
+            )),
+            "mount the overlay root" if errno == Errno::INVAL => Some((
+                "the state directory's file system cannot hold what containers write".to_owned(),
                 STATE_ELSEWHERE.to_owned(),
             )),
             _ if errno == Errno::NOSYS && self.filtered => Some((
@@ -295,8 +299,10 @@ mod tests {
         let shown = format!("{SHOW_IDS} /x, whose file system cannot");
         assert_eq!(open().explain(&shown, Errno::OPNOTSUPP), None);
         let lower = "show /x with the container's ids";
-        let (_, fix) = open().explain(lower, Errno::INVAL).unwrap();
-        assert!(fix.contains("--state-dir"), "{fix}");
+        for step in [lower, "mount the overlay root"] {
+            let (_, fix) = open().explain(step, Errno::INVAL).unwrap();
+            assert!(fix.contains("--state-dir"), "{fix}");
+        }
     }
 
     #[test]

@@ -12,24 +12,39 @@ use std::{
 };
 
 use agent::run;
-use podkit_runtime::{ContainerSpec, Isolation, Rootfs};
+use podkit_runtime::{ContainerSpec, ErrorKind, Isolation, Rootfs};
 use support::Place;
 
-/// A file system at a place that cannot show its files with other ids.
-struct Plain(PathBuf);
+/// A file system at the state directory that cannot do all that containers use.
+struct Lesser(PathBuf);
 
-impl Plain {
-    fn over(place: &Place) -> Self {
+impl Lesser {
+    /// One that cannot show its files with other ids.
+    fn plain(place: &Place) -> Self {
+        Self::mount(place, "ramfs", "")
+    }
+
+    /// One that cannot hold what containers write, either, as in a container of another engine.
+    fn overlay(place: &Place) -> Self {
+        let [lower, upper, work] = ["lower", "upper", "work"].map(|name| {
+            let path = place.path().join(name);
+            fs::create_dir(&path).unwrap();
+            format!("{name}dir={}", path.display())
+        });
+        Self::mount(place, "overlay", &format!("{lower},{upper},{work}"))
+    }
+
+    fn mount(place: &Place, kind: &str, options: &str) -> Self {
         let path = place.path().join("state");
         fs::create_dir(&path).unwrap();
         let mut mount = Command::new("mount");
-        mount.args(["-t", "ramfs", "plain"]).arg(&path);
+        mount.args(["-t", kind, "-o", options, "lesser"]).arg(&path);
         assert!(mount.status().unwrap().success());
         Self(path)
     }
 }
 
-impl Drop for Plain {
+impl Drop for Lesser {
     fn drop(&mut self) {
         let _ = Command::new("umount").arg(&self.0).status();
     }
@@ -38,7 +53,7 @@ impl Drop for Plain {
 #[test]
 fn image_is_copied_where_it_cannot_be_shown_with_other_ids() {
     let place = Place::new();
-    let _plain = Plain::over(&place);
+    let _lesser = Lesser::plain(&place);
     let runtime = place.runtime();
     let facts = runtime.facts().unwrap();
     assert_eq!(facts.isolation, Isolation::OwnRange);
@@ -70,7 +85,7 @@ fn image_is_copied_where_it_cannot_be_shown_with_other_ids() {
 #[test]
 fn copy_of_an_image_has_its_owners_and_modes() {
     let place = Place::new();
-    let _plain = Plain::over(&place);
+    let _lesser = Lesser::plain(&place);
     let runtime = place.runtime();
     let root = place.path().join("root");
     fs::create_dir_all(root.join("etc")).unwrap();
@@ -105,4 +120,22 @@ fn copy_of_an_image_has_its_owners_and_modes() {
         );
     }
     runtime.remove("a").unwrap();
+}
+
+#[test]
+fn state_directory_that_can_hold_nothing_is_refused_with_what_helps() {
+    let place = Place::new();
+    let _lesser = Lesser::overlay(&place);
+    let runtime = place.runtime();
+    let before = place.snapshot();
+    let error = runtime.facts().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+    let hint = error.hint().unwrap_or_default();
+    assert!(
+        hint.contains("--state-dir") && hint.contains("a volume"),
+        "{error}: {hint}"
+    );
+    let created = runtime.create(&ContainerSpec::new("a")).unwrap_err();
+    assert_eq!(created.kind(), ErrorKind::Unsupported, "{created}");
+    before.assert_same(place.path(), "after the refusals");
 }
