@@ -1,5 +1,7 @@
 //! Images that were made to deceive: their labels, users, programs, volumes and variables.
 
+use std::time::Duration;
+
 use podkit::{ErrorKind, Network, Opened, SessionSpec};
 
 use super::{DEBIAN, Engine, run, tests, text};
@@ -60,6 +62,7 @@ fn image_with_labels_of_a_session_is_no_session(engine: &Engine) {
     engine.run(&[
         "run",
         "-d",
+        "--stop-signal=KILL",
         "--name",
         &container,
         &image.name,
@@ -107,8 +110,15 @@ fn image_with_labels_of_networks_reaches_none_of_them(engine: &Engine) {
             let spec = image.spec().network(wish);
             let session = podkit.session("u", name).spec(spec).await.unwrap();
             let format = "{{range $name, $_ := .NetworkSettings.Networks}}{{$name}} {{end}}";
-            let id = session.container().as_str().to_owned();
-            reached.push(engine.run(&["inspect", "-f", format, &id]));
+            let connected = || {
+                let id = session.container().as_str().to_owned();
+                engine.run(&["inspect", "-f", format, &id])
+            };
+            reached.push(connected());
+            // A start connects a container with what it was made for.
+            session.stop(Duration::ZERO).await.unwrap();
+            assert_eq!(text(&session, "echo back").await, "back\n");
+            reached.push(connected());
             session.close().await.unwrap();
         }
         reached
