@@ -3,24 +3,24 @@
 
 #[path = "../../podkit-agent/src/fuzzing/choices.rs"]
 mod choices;
+#[path = "../../podkit-agent/src/fuzzing/on_disk.rs"]
+mod on_disk;
 
 use std::{
     fs,
-    os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _},
+    os::unix::fs::{FileTypeExt as _, MetadataExt as _},
     path::Path,
 };
 
 use tar::{EntryType, Header};
 
-use self::choices::Choices;
+pub use self::on_disk::Target;
+use self::{choices::Choices, on_disk::remove};
 use crate::{
     image,
     store::{Config, Record},
     sys, validate,
 };
-
-/// A function that takes any bytes and an empty directory, and the name of its corpus.
-pub type Target = (&'static str, fn(&[u8], &Path));
 
 /// All of this crate.
 pub const TARGETS: &[Target] = &[("image", image), ("records", |input, _| records(input))];
@@ -71,26 +71,6 @@ pub fn image(input: &[u8], scratch: &Path) {
     assert!(names.is_ok_and(|count| count == 2), "something is outside");
     assert_plain(&root);
     remove(&root);
-}
-
-/// Removes a tree, also one whose directories are closed.
-fn remove(tree: &Path) {
-    if fs::remove_dir_all(tree).is_err() {
-        open(tree);
-        drop(fs::remove_dir_all(tree));
-    }
-}
-
-fn open(directory: &Path) {
-    drop(fs::set_permissions(
-        directory,
-        fs::Permissions::from_mode(0o700),
-    ));
-    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            open(&entry.path());
-        }
-    }
 }
 
 /// Whether a header says that a file has more bytes than the archive.
@@ -230,15 +210,6 @@ mod tests {
 
     #[test]
     fn corpus_of_the_fuzzers_holds() {
-        let scratch = tempfile::tempdir().unwrap();
-        for (name, target) in TARGETS {
-            let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus");
-            let mut count = 0;
-            for input in fs::read_dir(corpus.join(name)).unwrap() {
-                target(&fs::read(input.unwrap().path()).unwrap(), scratch.path());
-                count += 1;
-            }
-            assert!(count > 0, "{name} has no corpus");
-        }
+        on_disk::replay(TARGETS);
     }
 }

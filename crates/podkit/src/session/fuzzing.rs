@@ -42,7 +42,7 @@ pub fn labels(input: &[u8]) {
     let Ok(id) = ContainerId::new("container") else {
         return;
     };
-    let mut info = info(id, &name, BTreeMap::from(labels), env);
+    let mut info = info(id, &name, BTreeMap::from(labels), ("TOKEN", env));
     let owner = labels::owner(&ours, &info);
     assert_eq!(owner.is_some(), key.is_ok() && prefix == ours.as_str());
     if let Some(owner) = &owner {
@@ -113,17 +113,18 @@ fn everything() -> Capabilities {
     all
 }
 
-fn info(
+/// A container as an engine tells of it.
+pub(super) fn info(
     id: ContainerId,
     name: &str,
     labels: BTreeMap<String, String>,
-    token: String,
+    (variable, value): (&str, String),
 ) -> ContainerInfo {
     ContainerInfo {
         id,
         name: name.to_owned(),
         labels,
-        env: BTreeMap::from([("TOKEN".to_owned(), token)]),
+        env: BTreeMap::from([(variable.to_owned(), value)]),
         state: ContainerState::Running,
         stop_cause: None,
         exit_code: None,

@@ -179,29 +179,14 @@ mod tests {
     use super::*;
     use crate::{
         config::{Limit, Mount},
-        container::ContainerState,
         id::ContainerId,
     };
     use std::time::Duration;
 
     fn info(labels: BTreeMap<String, String>, key: &SessionKey) -> ContainerInfo {
         let name = key.container_name(&Prefix::default());
-        ContainerInfo {
-            id: ContainerId::new(name.clone()).unwrap(),
-            name,
-            labels,
-            env: BTreeMap::from([("TOKEN".to_owned(), "hunter2".to_owned())]),
-            state: ContainerState::Running,
-            stop_cause: None,
-            exit_code: None,
-            created_at: UNIX_EPOCH,
-            started_at: None,
-            finished_at: None,
-            last_active_at: None,
-            pid: None,
-            isolation: None,
-            ports: Vec::new(),
-        }
+        let id = ContainerId::new(name.clone()).unwrap();
+        super::super::fuzzing::info(id, &name, labels, ("TOKEN", "hunter2".to_owned()))
     }
 
     fn key() -> SessionKey {

@@ -238,32 +238,17 @@ fn auto_stop_of(wish: &SessionSpec) -> Option<Option<std::time::Duration>> {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeMap, time::Duration, time::UNIX_EPOCH};
+    use std::time::Duration;
 
     use super::*;
     use crate::{
         config::{Limit, Network, Workspace},
-        container::ContainerState,
         id::ContainerId,
     };
 
     fn different(wish: &SessionSpec, have: &SessionSpec) -> Vec<String> {
-        let info = ContainerInfo {
-            id: ContainerId::new("x").unwrap(),
-            name: "x".to_owned(),
-            labels: have.labels.clone(),
-            env: BTreeMap::from([("A".to_owned(), "1".to_owned())]),
-            state: ContainerState::Running,
-            stop_cause: None,
-            exit_code: None,
-            created_at: UNIX_EPOCH,
-            started_at: None,
-            finished_at: None,
-            last_active_at: None,
-            pid: None,
-            isolation: None,
-            ports: Vec::new(),
-        };
+        let id = ContainerId::new("x").unwrap();
+        let info = super::super::fuzzing::info(id, "x", have.labels.clone(), ("A", "1".to_owned()));
         differences(wish, have, &info, &Image::host())
     }
 

@@ -8,10 +8,7 @@ use std::{
     collections::BTreeMap,
     ffi::OsStr,
     fs,
-    os::unix::{
-        ffi::OsStrExt as _,
-        fs::{MetadataExt as _, PermissionsExt as _},
-    },
+    os::unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
     path::{Component, Path, PathBuf},
 };
 
@@ -22,7 +19,7 @@ use super::{
     Counts, download,
     local::{Link, stays_inside},
 };
-use crate::fuzzing::Choices;
+use crate::fuzzing::{Choices, remove};
 
 /// Names are few, so that members meet each other.
 const NAMES: &[&str] = &[
@@ -80,26 +77,6 @@ pub fn tree(input: &[u8], scratch: &Path) {
     let names = fs::read_dir(scratch).map(|names| names.flatten().count());
     assert!(names.is_ok_and(|count| count <= 2), "something is outside");
     remove(&to);
-}
-
-/// Removes a tree, also one whose directories are closed.
-fn remove(tree: &Path) {
-    if fs::remove_dir_all(tree).is_err() {
-        open(tree);
-        drop(fs::remove_dir_all(tree));
-    }
-}
-
-fn open(directory: &Path) {
-    drop(fs::set_permissions(
-        directory,
-        fs::Permissions::from_mode(0o700),
-    ));
-    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            open(&entry.path());
-        }
-    }
 }
 
 /// An archive of any members; keeps what was sent.
