@@ -1,6 +1,11 @@
 //! Listing, inspecting, stopping, closing, files and doctor, on the embedded engine.
 
-use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, process::Stdio};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    process::{Child, Stdio},
+};
 
 use rustix::process::Signal;
 
@@ -308,14 +313,20 @@ fn doctor_tries_and_reports() {
     assert!(ran.text().contains("FAILED"), "{}", ran.text());
 }
 
-#[test]
-fn doctor_attack_that_is_interrupted_leaves_nothing() {
-    let home = Home::new();
+/// `doctor --attack` once the first attack is over, and the places that it makes on the host.
+fn attacking(home: &Home) -> (Child, [PathBuf; 2]) {
     let mut command = home.command(&["doctor", "--attack"]);
     let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
     read_until(child.stdout.as_mut().unwrap(), " held\n");
     let made = format!("podkit-attack-{}", child.id());
     let made = ["/tmp", "/usr/local/share"].map(|place| Path::new(place).join(&made));
+    (child, made)
+}
+
+#[test]
+fn doctor_attack_that_is_interrupted_leaves_nothing() {
+    let home = Home::new();
+    let (mut child, made) = attacking(&home);
     assert!(made[0].exists());
     signal(&child, Signal::INT);
     assert_eq!(child.wait().unwrap().code(), Some(130));
@@ -326,11 +337,7 @@ fn doctor_attack_that_is_interrupted_leaves_nothing() {
 #[test]
 fn doctor_attack_that_was_killed_is_cleared_away_by_the_next() {
     let home = Home::new();
-    let mut command = home.command(&["doctor", "--attack"]);
-    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-    read_until(child.stdout.as_mut().unwrap(), " held\n");
-    let made = format!("podkit-attack-{}", child.id());
-    let made = ["/tmp", "/usr/local/share"].map(|place| Path::new(place).join(&made));
+    let (mut child, made) = attacking(&home);
     child.kill().unwrap();
     child.wait().unwrap();
     assert!(made[0].exists());

@@ -11,7 +11,7 @@ use super::{
     lab::{Lab, key},
     table,
 };
-use crate::{Deadlines, ErrorKind, GcOptions, Podkit, Result};
+use crate::{Deadlines, ErrorKind, GcOptions, Podkit, Result, Session};
 
 table!["faults":
     Containers fault_while_opening_is_typed_and_leaves_no_orphan,
@@ -57,6 +57,12 @@ impl Bench {
         let output = session.exec(["echo", "hi"]).await?;
         assert_eq!(output.stdout, b"hi\n");
         Ok(())
+    }
+
+    /// As somebody else does, who knows nothing of sessions.
+    pub(super) async fn remove(&self, session: &Session) {
+        let container = session.container();
+        self.lab.backend().remove(container).await.unwrap();
     }
 
     /// At most the one container under the session's name is there, and what it is is usable.
@@ -195,12 +201,7 @@ async fn fault_in_exec_after_removal_is_typed_and_passes(lab: Lab) {
             Fault::Hang,
         ] {
             let session = bench.podkit.open(&key("a")).await.unwrap();
-            bench
-                .lab
-                .backend()
-                .remove(session.container())
-                .await
-                .unwrap();
+            bench.remove(&session).await;
             bench.faults.inject(method, 0, 50, fault);
             let about = format!("{fault:?} in {method:?}");
             let result = session.exec(["echo", "hi"]).await.map(drop);

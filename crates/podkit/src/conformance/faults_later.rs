@@ -244,12 +244,7 @@ async fn fault_while_recovering_is_told_and_tried_again(lab: Lab) {
         let mut events = podkit.events();
         let fault = Fault::Fail(ErrorKind::LimitExceeded);
         bench.faults.inject(method, 0, 2, fault);
-        bench
-            .lab
-            .backend()
-            .remove(session.container())
-            .await
-            .unwrap();
+        bench.remove(&session).await;
         let mut failures = 0;
         loop {
             match next(&mut events).await {
@@ -276,12 +271,7 @@ async fn fault_in_events_leaves_recovery_to_the_interval(lab: Lab) {
         let podkit = watched(&bench).await;
         let session = podkit.session("u", "a").await.unwrap();
         let mut events = podkit.events();
-        bench
-            .lab
-            .backend()
-            .remove(session.container())
-            .await
-            .unwrap();
+        bench.remove(&session).await;
         while !matches!(next(&mut events).await, EventKind::Recovered(_)) {}
         session.exec(["true"]).await.unwrap().check().unwrap();
         // Who waits for a container that goes looks for itself.

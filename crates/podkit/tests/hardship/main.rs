@@ -75,15 +75,7 @@ fn open_with_a_full_disk_is_an_error_and_leaves_nothing() {
     const BLOCK: u64 = 4096;
     let place = Place::new();
     let disk = Disk::new(place.path().join("state"), 8 * 1024);
-    // What an engine keeps for all containers is there before the disk is full.
-    assert_eq!(
-        kind_of(&Worker::start(place.path()).ask("open first 0")),
-        ""
-    );
-    assert_eq!(
-        kind_of(&Worker::start(place.path()).ask("close first 0")),
-        ""
-    );
+    use_once(&place);
     let before = Snapshot::take(place.path());
     let mut failures = 0;
     for blocks in 0..64 {
@@ -104,6 +96,14 @@ fn open_with_a_full_disk_is_an_error_and_leaves_nothing() {
     before.assert_same(place.path(), "at the end");
 }
 
+/// So that what an engine keeps for all containers is there.
+fn use_once(place: &Place) {
+    let mut worker = Worker::start(place.path());
+    for request in ["open first 0", "close first 0"] {
+        assert_eq!(kind_of(&worker.ask(request)), "", "{request}");
+    }
+}
+
 fn close_and_sweep(place: &Place, session: &str) {
     let mut worker = Worker::start(place.path());
     assert_eq!(kind_of(&worker.ask(&format!("close {session} 0"))), "");
@@ -113,14 +113,7 @@ fn close_and_sweep(place: &Place, session: &str) {
 fn open_with_a_read_only_state_directory_is_an_error() {
     let place = Place::new();
     let disk = Disk::new(place.path().join("state"), 8 * 1024);
-    assert_eq!(
-        kind_of(&Worker::start(place.path()).ask("open first 0")),
-        ""
-    );
-    assert_eq!(
-        kind_of(&Worker::start(place.path()).ask("close first 0")),
-        ""
-    );
+    use_once(&place);
     let before = Snapshot::take(place.path());
     disk.remount("ro");
     let answer = Worker::start(place.path()).ask("open other 0");
@@ -158,9 +151,7 @@ fn client_without_cgroups_states_what_it_cannot_limit() {
 /// where the whole host has it, and nothing of the host is changed.
 fn open_where_user_namespaces_are_forbidden_says_so() {
     let place = Place::new();
-    // What an engine keeps for all containers is there before.
-    assert_eq!(kind_of(&Worker::start(place.path()).ask("open s 0")), "");
-    close_and_sweep(&place, "s");
+    use_once(&place);
     let before = Snapshot::take(place.path());
     let inside = ["--user", "--map-root-user"];
     let forbid = "echo 0 > /proc/sys/user/max_user_namespaces";

@@ -59,12 +59,7 @@ impl Order {
 /// A client process.
 pub(crate) fn main(words: &[String]) -> Result<(), String> {
     let order = Order::parse(words)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .map_err(|error| format!("no runtime: {error}"))?;
-    runtime.block_on(serve(order))
+    client::run(serve(order))
 }
 
 async fn serve(order: Order) -> Result<(), String> {

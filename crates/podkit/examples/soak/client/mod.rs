@@ -126,15 +126,20 @@ enum Phase {
     Finish,
 }
 
-/// A client process.
-pub(crate) fn main(words: &[String]) -> Result<(), String> {
-    let order = Order::parse(words)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+/// Runs a client on two threads.
+pub(crate) fn run(client: impl Future<Output = Result<(), String>>) -> Result<(), String> {
+    tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
-        .map_err(|error| format!("no runtime: {error}"))?;
-    runtime.block_on(serve(order))
+        .map_err(|error| format!("no runtime: {error}"))?
+        .block_on(client)
+}
+
+/// A client process.
+pub(crate) fn main(words: &[String]) -> Result<(), String> {
+    let order = Order::parse(words)?;
+    run(serve(order))
 }
 
 async fn serve(order: Order) -> Result<(), String> {
