@@ -315,6 +315,11 @@ impl FrameBuffer {
 
     /// Appends received bytes.
     pub fn push(&mut self, bytes: &[u8]) {
+        self.tail(bytes.len()).extend_from_slice(bytes);
+    }
+
+    /// Where to append received bytes, with room for `count` of them.
+    pub fn tail(&mut self, count: usize) -> &mut Vec<u8> {
         if self.start > 0 {
             self.bytes.drain(..self.start);
             self.start = 0;
@@ -322,7 +327,14 @@ impl FrameBuffer {
         if self.bytes.is_empty() && self.bytes.capacity() > 4 * crate::MAX_DATA_BYTES {
             self.bytes.shrink_to(crate::MAX_DATA_BYTES);
         }
-        self.bytes.extend_from_slice(bytes);
+        self.bytes.reserve(count);
+        &mut self.bytes
+    }
+
+    /// Whether [`next_frame`](Self::next_frame) has one, or an error.
+    #[must_use]
+    pub fn has_frame(&self) -> bool {
+        !matches!(self.first(), Ok(None))
     }
 
     /// Takes the next whole frame as kind, stream and payload.
@@ -330,6 +342,20 @@ impl FrameBuffer {
     /// # Errors
     /// [`DecodeError::FrameSize`]; the connection cannot be used any more.
     pub fn next_frame(&mut self) -> Result<Option<Frame<'_>>, DecodeError> {
+        let Some((kind, stream, end)) = self.first()? else {
+            return Ok(None);
+        };
+        let start = self.start + FRAME_HEADER_BYTES;
+        self.start = end;
+        Ok(Some((
+            kind,
+            stream,
+            self.bytes.get(start..end).unwrap_or_default(),
+        )))
+    }
+
+    /// The first frame, if it is whole: its kind, its stream, and where it ends.
+    fn first(&self) -> Result<Option<(u8, u32, usize)>, DecodeError> {
         let pending = self.bytes.get(self.start..).unwrap_or_default();
         let Some((header, _)) = pending.split_at_checked(FRAME_HEADER_BYTES) else {
             return Ok(None);
@@ -341,11 +367,8 @@ impl FrameBuffer {
         if !(FRAME_HEADER_BYTES - 4..=MAX_FRAME_BYTES).contains(&length) {
             return Err(DecodeError::FrameSize(claimed));
         }
-        let Some(payload) = pending.get(FRAME_HEADER_BYTES..4 + length) else {
-            return Ok(None);
-        };
-        self.start += 4 + length;
-        Ok(Some((kind, stream, payload)))
+        let whole = pending.len() >= 4 + length;
+        Ok(whole.then_some((kind, stream, self.start + 4 + length)))
     }
 }
 
@@ -367,7 +390,8 @@ mod tests {
             let mut seen = vec![];
             for part in [&wire[..cut], &wire[cut..]] {
                 buffer.push(part);
-                while let Some((kind, stream, payload)) = buffer.next_frame().unwrap() {
+                while buffer.has_frame() {
+                    let (kind, stream, payload) = buffer.next_frame().unwrap().unwrap();
                     seen.push((kind, stream, payload.len()));
                 }
             }
@@ -379,6 +403,7 @@ mod tests {
     fn frame_buffer_with_a_huge_claim_is_refused() {
         let mut buffer = FrameBuffer::new();
         buffer.push(&[255; FRAME_HEADER_BYTES]);
+        assert!(buffer.has_frame(), "what is wrong is not waited for");
         assert_eq!(buffer.next_frame(), Err(DecodeError::FrameSize(u32::MAX)));
     }
 

@@ -15,11 +15,22 @@ type Owned = (u8, u32, Vec<u8>);
 /// What a client sends to PID 1.
 pub fn requests(input: &[u8]) {
     for (kind, stream, payload) in cut_anywhere(input) {
-        let Ok(request) = Request::decode(kind, &payload) else {
+        let request = Request::decode(kind, &payload);
+        let input = match &request {
+            Ok(Request::Stdin(data)) => Some(&data[..]),
+            _ => None,
+        };
+        assert_eq!(input, Request::decode_stdin(kind, &payload));
+        let Ok(request) = request else {
             continue;
         };
         let mut wire = Vec::new();
         request.encode(stream, &mut wire);
+        if let Request::Stdin(data) = &request {
+            let mut same = Vec::new();
+            Request::encode_stdin(stream, data, &mut same);
+            assert_eq!(same, wire);
+        }
         let (again, length) = only_frame(&wire);
         assert!(length <= payload.len(), "{request:?} grows");
         let decoded = Request::decode(again.0, &again.2);
@@ -124,7 +135,10 @@ fn frames(pieces: &[&[u8]]) -> (Vec<Owned>, Option<DecodeError>) {
     for piece in pieces {
         buffer.push(piece);
         loop {
-            match buffer.next_frame() {
+            let there = buffer.has_frame();
+            let next = buffer.next_frame();
+            assert_eq!(there, !matches!(next, Ok(None)));
+            match next {
                 Ok(Some((kind, stream, payload))) => frames.push((kind, stream, payload.to_vec())),
                 Ok(None) => break,
                 Err(error) => return (frames, Some(error)),

@@ -227,6 +227,22 @@ impl Request {
         frame.end();
     }
 
+    /// Appends a [`Stdin`](Self::Stdin) to `out` as one frame, without a copy before that.
+    pub fn encode_stdin(stream: u32, data: &[u8], out: &mut Vec<u8>) {
+        let mut frame = Encoder::frame(out, kind::STDIN, stream);
+        frame.rest(data);
+        frame.end();
+    }
+
+    /// The bytes of a frame that a client sent, without a copy, if it is a [`Stdin`](Self::Stdin).
+    #[must_use]
+    pub const fn decode_stdin(kind: u8, payload: &[u8]) -> Option<&[u8]> {
+        match kind {
+            kind::STDIN => Some(payload),
+            _ => None,
+        }
+    }
+
     /// Reads the payload of a frame that a client sent.
     ///
     /// # Errors

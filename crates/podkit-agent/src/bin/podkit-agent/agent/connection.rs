@@ -3,9 +3,11 @@
 use alloc::{collections::BTreeMap, vec::Vec};
 
 use podkit_agent::{
-    DEAD_AFTER_MS, FrameBuffer, MAX_DATA_BYTES, Output, PING_INTERVAL_MS, Reply, Request,
+    DEAD_AFTER_MS, FRAME_HEADER_BYTES, FrameBuffer, MAX_DATA_BYTES, Output, PING_INTERVAL_MS,
+    Reply, Request,
 };
 use rustix::{
+    buffer::spare_capacity,
     fd::{AsFd, OwnedFd},
     io::{Errno, read},
     net::{RecvFlags, SendFlags, SocketFlags, accept_with, recv, send},
@@ -24,6 +26,9 @@ const FULL: usize = 256 * 1024;
 
 /// Bytes that wait for the socket, above which the client is taken for one that does not read.
 const OVERFULL: usize = 4 * 1024 * 1024;
+
+/// Most bytes that are read at once: a message with as many data as it may have.
+pub(super) const READ_BYTES: usize = MAX_DATA_BYTES + FRAME_HEADER_BYTES;
 
 /// Most connections at once.
 const MAX_CONNECTIONS: usize = 256;
@@ -182,22 +187,25 @@ impl Agent {
 
     /// Reads what came, and does it.
     fn receive(&mut self, id: u32) -> Result<(), ()> {
-        let mut buffer = alloc::vec![0_u8; MAX_DATA_BYTES];
         let connection = self.connections.get_mut(&id).ok_or(())?;
-        let count = match recv(&connection.socket, &mut buffer, RecvFlags::DONTWAIT) {
+        let room = spare_capacity(connection.input.tail(READ_BYTES));
+        match recv(&connection.socket, room, RecvFlags::DONTWAIT) {
             Ok((_, 0)) => return Err(()),
-            Ok((_, count)) => count,
+            Ok(_) => {}
             Err(Errno::AGAIN | Errno::INTR) => return Ok(()),
             Err(_) => return Err(()),
-        };
+        }
         connection.heard = now_ms();
         // Taken out while its requests are done, since they act on everything else.
         let mut input = core::mem::take(&mut connection.input);
-        input.push(buffer.get(..count).unwrap_or_default());
-        drop(buffer);
         while let Some((kind, stream, payload)) = input.next_frame().map_err(drop)? {
-            let request = Request::decode(kind, payload).map_err(drop)?;
-            self.request(id, stream, request)?;
+            match Request::decode_stdin(kind, payload) {
+                Some(data) => self.take_stdin(id, stream, data)?,
+                None => {
+                    let request = Request::decode(kind, payload).map_err(drop)?;
+                    self.request(id, stream, request)?;
+                }
+            }
             if !self.connections.contains_key(&id) {
                 return Ok(());
             }
@@ -370,8 +378,17 @@ impl Agent {
 
 /// Reads a pipe that does not block: `None` when nothing is there, no bytes at the end.
 pub(super) fn read_some(fd: &OwnedFd, buffer: &mut [u8]) -> Option<usize> {
+    read_with(|| read(fd, &mut *buffer))
+}
+
+/// Reads a pipe as [`read_some`] does, to the end of a buffer as far as it has room.
+pub(super) fn read_more(fd: &OwnedFd, buffer: &mut Vec<u8>) -> Option<usize> {
+    read_with(|| read(fd, spare_capacity(buffer)))
+}
+
+fn read_with(mut read: impl FnMut() -> rustix::io::Result<usize>) -> Option<usize> {
     loop {
-        match read(fd, &mut *buffer) {
+        match read() {
             Ok(count) => return Some(count),
             Err(Errno::INTR) => {}
             Err(Errno::AGAIN) => return None,

@@ -3,15 +3,15 @@
 use alloc::vec::Vec;
 
 use podkit_agent::{
-    Failure, FailureKind, FileCall, FrameBuffer, INITIAL_WINDOW_BYTES, MAX_DATA_BYTES, Output,
-    PortCall, Reply, Request,
+    Failure, FailureKind, FileCall, FrameBuffer, INITIAL_WINDOW_BYTES, Output, PortCall, Reply,
+    Request,
 };
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use super::{
     Agent, child,
     clocks::now_ms,
-    connection::{Stream, read_some},
+    connection::{READ_BYTES, Stream, read_more},
     exec::Owner,
     input::{Flow, Input},
     output::place,
@@ -226,8 +226,7 @@ impl Agent {
             let Some(fd) = &job.from_child else {
                 return;
             };
-            let mut buffer = alloc::vec![0_u8; MAX_DATA_BYTES];
-            match read_some(fd, &mut buffer) {
+            match read_more(fd, job.buffer.tail(READ_BYTES)) {
                 None => break,
                 // It was killed with all else; the client hears why the container stops.
                 Some(0) if self.closing.is_some() => return self.end_file(id),
@@ -235,7 +234,7 @@ impl Agent {
                     let text = "the file call ended without an answer";
                     return self.fail_file(id, failure(FailureKind::Unexpected, 0, text));
                 }
-                Some(count) => job.buffer.push(buffer.get(..count).unwrap_or_default()),
+                Some(_) => {}
             }
         }
         let Some(job) = self.files.get_mut(&id) else {
@@ -374,9 +373,7 @@ impl Agent {
         let Some(input) = &mut job.input else {
             return Ok(());
         };
-        let mut frame = Vec::with_capacity(data.len() + 16);
-        Request::Stdin(data.to_vec()).encode(0, &mut frame);
-        input.take_framed(data, &frame)?;
+        input.take_framed(data)?;
         self.feed_file(id, false);
         Ok(())
     }

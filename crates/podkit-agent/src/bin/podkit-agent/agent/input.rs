@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use podkit_agent::{INITIAL_WINDOW_BYTES, Reply};
+use podkit_agent::{INITIAL_WINDOW_BYTES, Reply, Request};
 use rustix::{
     fd::OwnedFd,
     io::{Errno, write},
@@ -92,15 +92,15 @@ impl Input {
         self.pending.extend_from_slice(bytes);
     }
 
-    /// Takes a frame around data that a client sent.
-    pub(super) fn take_framed(&mut self, data: &[u8], frame: &[u8]) -> Result<(), ()> {
+    /// Takes what a client sent, as a frame.
+    pub(super) fn take_framed(&mut self, data: &[u8]) -> Result<(), ()> {
         let count = u32::try_from(data.len()).map_err(drop)?;
         if self.ended {
             return Err(());
         }
         self.window = self.window.checked_sub(count).ok_or(())?;
         self.owed = self.owed.saturating_add(count);
-        self.pending.extend_from_slice(frame);
+        Request::encode_stdin(0, data, &mut self.pending);
         Ok(())
     }
 
@@ -128,7 +128,12 @@ impl Input {
         }
         let done = self.written == self.pending.len();
         if done {
-            self.pending = Vec::new();
+            // A call that is sent a file takes as much again at once; a command may never.
+            if framed {
+                self.pending.clear();
+            } else {
+                self.pending = Vec::new();
+            }
             self.written = 0;
             if self.ended && !self.terminal {
                 return Flow::Ended;

@@ -48,6 +48,30 @@ impl Agent {
         }
     }
 
+    /// Passes data on to the stream that they are for, as [`request`](Self::request) does all else.
+    pub(super) fn take_stdin(&mut self, id: u32, stream: u32, data: &[u8]) -> Result<(), ()> {
+        let connection = self.connections.get(&id).ok_or(())?;
+        if !connection.greeted || stream == 0 {
+            return Err(());
+        }
+        match connection.streams.get(&stream).copied() {
+            None => Ok(()),
+            Some(Stream::File(file)) => self.take_file_input(file, data),
+            Some(Stream::Exec(exec)) => {
+                self.clocks.touch();
+                self.take_input(exec, data)
+            }
+            Some(Stream::Process(process)) => {
+                self.clocks.touch();
+                let owner = Owner {
+                    connection: id,
+                    stream,
+                };
+                self.type_in(owner, process, data)
+            }
+        }
+    }
+
     fn greet(&mut self, id: u32, stream: u32, version: u16, version_min: u16) -> Result<(), ()> {
         let connection = self.connections.get_mut(&id).ok_or(())?;
         if stream != 0 || connection.greeted {
@@ -160,10 +184,6 @@ impl Agent {
             return Ok(());
         };
         match (begun, request) {
-            (Stream::Exec(exec), Request::Stdin(data)) => {
-                self.clocks.touch();
-                self.take_input(exec, &data)
-            }
             (Stream::Exec(exec), Request::StdinEnd) => {
                 self.end_input(exec);
                 Ok(())
@@ -186,8 +206,7 @@ impl Agent {
                 self.cancel(exec);
                 Ok(())
             }
-            (Stream::Process(process), request) => self.go_on_with(id, stream, process, request),
-            (Stream::File(file), Request::Stdin(data)) => self.take_file_input(file, &data),
+            (Stream::Process(process), request) => self.go_on_with(id, stream, process, &request),
             (Stream::File(file), Request::StdinEnd) => {
                 self.end_file_input(file);
                 Ok(())

@@ -1,9 +1,10 @@
 //! The two pipes between a file call and PID 1.
 
-use alloc::{vec, vec::Vec};
+use alloc::vec::Vec;
 
-use podkit_agent::{Failure, FileStat, FrameBuffer, MAX_DATA_BYTES, Output, Reply, Request};
+use podkit_agent::{Failure, FileStat, FrameBuffer, Output, Reply, Request};
 use rustix::{
+    buffer::spare_capacity,
     fd::BorrowedFd,
     io::{Errno, read, write},
 };
@@ -99,38 +100,34 @@ impl<'a> Answers<'a> {
 pub(super) struct Input<'a> {
     from: BorrowedFd<'a>,
     frames: FrameBuffer,
-    buffer: Vec<u8>,
 }
 
 impl<'a> Input<'a> {
-    pub(super) fn new(from: BorrowedFd<'a>) -> Self {
+    pub(super) const fn new(from: BorrowedFd<'a>) -> Self {
         Self {
             from,
             frames: FrameBuffer::new(),
-            buffer: vec![0; MAX_DATA_BYTES],
         }
     }
 
     /// The next bytes; `None` at the end that the caller has said.
-    pub(super) fn next(&mut self) -> Result<Option<Vec<u8>>, Stop> {
-        loop {
-            match self.frames.next_frame() {
-                Ok(None) => {}
-                Ok(Some((kind, _, payload))) => match Request::decode(kind, payload) {
-                    Ok(Request::Stdin(data)) => return Ok(Some(data)),
-                    Ok(Request::StdinEnd) => return Ok(None),
-                    _ => return Err(Stop::CutOff),
-                },
-                Err(_) => return Err(Stop::CutOff),
-            }
-            match read(self.from, &mut self.buffer) {
+    pub(super) fn next(&mut self) -> Result<Option<&[u8]>, Stop> {
+        while !self.frames.has_frame() {
+            match read(self.from, spare_capacity(self.frames.tail(BATCH_BYTES))) {
                 Ok(0) => return Err(Stop::CutOff),
-                Ok(count) => self
-                    .frames
-                    .push(self.buffer.get(..count).unwrap_or_default()),
-                Err(Errno::INTR) => {}
+                Ok(_) | Err(Errno::INTR) => {}
                 Err(_) => return Err(Stop::CutOff),
             }
+        }
+        let Ok(Some((kind, _, payload))) = self.frames.next_frame() else {
+            return Err(Stop::CutOff);
+        };
+        if let Some(data) = Request::decode_stdin(kind, payload) {
+            return Ok(Some(data));
+        }
+        match Request::decode(kind, payload) {
+            Ok(Request::StdinEnd) => Ok(None),
+            _ => Err(Stop::CutOff),
         }
     }
 }

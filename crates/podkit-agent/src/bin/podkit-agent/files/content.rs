@@ -79,7 +79,7 @@ pub(super) fn append(
     let file = file.map_err(failed)?;
     regular(path, &fstat(&file).map_err(failed)?)?;
     while let Some(data) = input.next()? {
-        write_all(file.as_fd(), &data).map_err(failed)?;
+        write_all(file.as_fd(), data).map_err(failed)?;
     }
     Ok(())
 }
@@ -106,7 +106,7 @@ pub(super) fn replace(
     }
     let mut fresh = Fresh::make(&place).map_err(failed)?;
     while let Some(data) = input.next()? {
-        write_all(fresh.file.as_fd(), &data).map_err(failed)?;
+        write_all(fresh.file.as_fd(), data).map_err(failed)?;
     }
     fresh.look_like(old.as_ref(), mode).map_err(failed)?;
     fresh.put(&place.name).map_err(failed)?;

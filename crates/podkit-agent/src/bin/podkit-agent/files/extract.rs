@@ -89,7 +89,7 @@ impl Archive<'_, '_> {
         loop {
             match self.unpacker.step().map_err(malformed)? {
                 Step::More => match self.input.next()? {
-                    Some(bytes) => self.unpacker.push(&bytes),
+                    Some(bytes) => self.unpacker.push(bytes),
                     None => return Err(malformed("it ends in the middle").into()),
                 },
                 step => return Ok(step),

@@ -137,10 +137,10 @@ impl Agent {
         connection: u32,
         stream: u32,
         number: u32,
-        request: Request,
+        request: &Request,
     ) -> Result<(), ()> {
         let owner = Owner { connection, stream };
-        match request {
+        match *request {
             Request::Cancel => {
                 let waits = self.background.get(&number).is_some_and(|process| {
                     process.waiters.contains(&owner) || process.spawner == Some(owner)
@@ -155,10 +155,6 @@ impl Agent {
                 self.reply(connection, stream, &last);
                 self.forget_stream(owner);
                 Ok(())
-            }
-            Request::Stdin(data) => {
-                self.clocks.touch();
-                self.type_in(owner, number, &data)
             }
             // Of one who looks at a terminal it is no end of that terminal's input.
             Request::StdinEnd => self.confirm_spawning(owner, number),

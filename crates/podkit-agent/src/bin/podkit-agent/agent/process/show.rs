@@ -213,7 +213,12 @@ impl Agent {
     }
 
     /// Types something on a terminal.
-    pub(super) fn type_in(&mut self, owner: Owner, number: u32, data: &[u8]) -> Result<(), ()> {
+    pub(in super::super) fn type_in(
+        &mut self,
+        owner: Owner,
+        number: u32,
+        data: &[u8],
+    ) -> Result<(), ()> {
         let exec = self.background.get(&number).and_then(|one| one.exec);
         let count = u32::try_from(data.len()).map_err(drop)?;
         let viewer = self
