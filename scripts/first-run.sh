@@ -2,10 +2,27 @@
 # Runs the README's first command as a new user would: from a clean clone, with an empty
 # environment and empty state, without network; as root, and as an ordinary user (made here and
 # removed again) without sub-ids, with a range of them, with many, and with ones that cannot be used.
+#   (no argument)  builds and runs
+#   --build DIR    only builds, in DIR, which is new
+#   DIR            runs what was built there, and removes it
 set -euo pipefail
 cd "$(dirname "$0")/.."
-work=$(mktemp -d /var/tmp/podkit-first-run.XXXXXX)
 user=podkit-test
+
+# Nothing but HOME and PATH, and no network: a namespace of its own.
+clean() { unshare --net env -i HOME="$HOME" PATH="$PATH" "$@"; }
+build() { # DIR
+    git clone -q . "$1/podkit"
+    (cd "$1/podkit" && cargo fetch -q)
+    (cd "$1/podkit" && clean cargo build -q --offline --release --target-dir "$1/target")
+}
+if [ "${1:-}" = --build ]; then
+    mkdir "$2"
+    build "$2"
+    exit
+fi
+
+work=${1:-}
 cleanup() {
     userdel "$user" 2>/dev/null || true
     sed -i "/^$user:/d" /etc/subuid /etc/subgid
@@ -13,12 +30,12 @@ cleanup() {
 }
 trap cleanup EXIT
 
-git clone -q . "$work/podkit"
+if [ -z "$work" ]; then
+    work=$(mktemp -d /var/tmp/podkit-first-run.XXXXXX)
+    build "$work"
+fi
 cd "$work/podkit"
-cargo fetch -q
 echo "-- as root, from a clean clone" >&2
-# Nothing but HOME and PATH, and no network: a namespace of its own.
-clean() { unshare --net env -i HOME="$HOME" PATH="$PATH" "$@"; }
 out=$(clean cargo run -q --offline --release --target-dir "$work/target" -- exec bob/123 -- pwd)
 [ "$out" = /workspace ] || { echo "error: expected /workspace, got: $out" >&2; exit 1; }
 podkit="$work/target/release/podkit"

@@ -12,11 +12,33 @@ export RUSTFLAGS="${RUSTFLAGS--D warnings}"
 
 say() { printf '\n== %s (%s s)\n' "$*" "$SECONDS" >&2; }
 
+# Runs something beside the rest of this script, on what that leaves of the processors.
+in_rest() { # LOG COMMAND...
+    setsid chrt --idle 0 "${@:2}" >"$1" 2>&1 &
+}
+finish() { # PID LOG
+    wait "$1" || { cat "$2" >&2; exit 1; }
+}
+engines_run() { [ -z "$engines" ] || wait "$engines"; }
+
+ahead=$(mktemp -d /var/tmp/podkit-test.XXXXXX)
+chmod 755 "$ahead"
+builders=() engines='' running=''
+cleanup() {
+    for builder in "${builders[@]}"; do
+        kill -- "-$builder" 2>/dev/null || true
+    done
+    wait
+    [ -z "$engines" ] || ./scripts/engines.sh stop $running
+    rm -rf "$ahead"
+}
+trap cleanup EXIT
+
 if [ "$(id -u)" = 0 ]; then
     # Those that run already stay.
     running=$(./scripts/engines.sh running | tr '\n' ' ')
-    trap './scripts/engines.sh stop $running' EXIT
-    ./scripts/engines.sh start
+    ./scripts/engines.sh start &
+    engines=$!
 else
     echo "not root: without the tests of Docker and Podman, which start these engines" >&2
     export PODKIT_TEST_BACKENDS="${PODKIT_TEST_BACKENDS:-memory,embedded,embedded-without-cgroups,embedded-as-user}"
@@ -24,16 +46,16 @@ fi
 
 if [ "${1:-}" = --in-docker ]; then
     shift
+    engines_run
     ./scripts/in-docker.sh "$@"
     exit
 fi
 
 if [ $# -gt 0 ]; then
+    engines_run
     cargo nextest run --workspace --features podkit/conformance "$@"
     exit
 fi
-
-before=$(./scripts/leftovers.sh)
 
 say "formatting and lints"
 cargo fmt --all --check
@@ -44,19 +66,34 @@ say "the shipped agent is what its sources build"
 ./scripts/build-agent.sh --check
 
 say "tests"
+cargo nextest run --profile ci --workspace --features podkit/conformance --no-run
+engines_run
+before=$(./scripts/leftovers.sh)
+# What the steps after the tests need is built while those wait for the engines.
+in_rest "$ahead/wheel" env PROFILE=dev ./scripts/build-wheel.sh "$ahead/dist"
+wheel=$!
+builders+=("$wheel")
+if [ "$(id -u)" = 0 ]; then
+    in_rest "$ahead/release" bash -c "tail --pid=$wheel -f /dev/null; ./scripts/first-run.sh --build $ahead/first-run"
+    release=$!
+    builders+=("$release")
+fi
 cargo nextest run --profile ci --workspace --features podkit/conformance
 cargo test -q --doc -p podkit -p podkit-agent -p podkit-runtime --features podkit/settings
 
 say "the Python package: a wheel in a fresh environment"
+finish "$wheel" "$ahead/wheel"
+export WHEELS="$ahead/dist"
 if [ "$(id -u)" = 0 ]; then
-    PROFILE=dev PODKIT_TEST_ALSO=podman ./scripts/test-python.sh
+    PODKIT_TEST_ALSO=podman ./scripts/test-python.sh
 else
-    PROFILE=dev PODKIT_TEST_BACKENDS=embedded ./scripts/test-python.sh
+    PODKIT_TEST_BACKENDS=embedded ./scripts/test-python.sh
 fi
 
 if [ "$(id -u)" = 0 ]; then
     say "the first command of the README: as root, and as an ordinary user with and without sub-ids"
-    ./scripts/first-run.sh
+    finish "$release" "$ahead/release"
+    ./scripts/first-run.sh "$ahead/first-run"
 fi
 
 say "nothing of ours is left"
