@@ -331,6 +331,13 @@ impl FrameBuffer {
         &mut self.bytes
     }
 
+    /// Gives the memory back if nothing is left.
+    pub fn release(&mut self) {
+        if self.start == self.bytes.len() {
+            *self = Self::new();
+        }
+    }
+
     /// Whether [`next_frame`](Self::next_frame) has one, or an error.
     #[must_use]
     pub fn has_frame(&self) -> bool {

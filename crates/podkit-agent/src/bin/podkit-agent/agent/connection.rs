@@ -30,6 +30,9 @@ const OVERFULL: usize = 4 * 1024 * 1024;
 /// Most bytes that are read at once: a message with as many data as it may have.
 pub(super) const READ_BYTES: usize = MAX_DATA_BYTES + FRAME_HEADER_BYTES;
 
+/// Bytes that came at once, below which the memory for more is given back.
+const LITTLE: usize = 4096;
+
 /// Most connections at once.
 const MAX_CONNECTIONS: usize = 256;
 
@@ -189,12 +192,12 @@ impl Agent {
     fn receive(&mut self, id: u32) -> Result<(), ()> {
         let connection = self.connections.get_mut(&id).ok_or(())?;
         let room = spare_capacity(connection.input.tail(READ_BYTES));
-        match recv(&connection.socket, room, RecvFlags::DONTWAIT) {
+        let count = match recv(&connection.socket, room, RecvFlags::DONTWAIT) {
             Ok((_, 0)) => return Err(()),
-            Ok(_) => {}
+            Ok((_, count)) => count,
             Err(Errno::AGAIN | Errno::INTR) => return Ok(()),
             Err(_) => return Err(()),
-        }
+        };
         connection.heard = now_ms();
         // Taken out while its requests are done, since they act on everything else.
         let mut input = core::mem::take(&mut connection.input);
@@ -209,6 +212,10 @@ impl Agent {
             if !self.connections.contains_key(&id) {
                 return Ok(());
             }
+        }
+        // Who has just sent much may send more; all others cost nothing while they are silent.
+        if count < LITTLE {
+            input.release();
         }
         if let Some(connection) = self.connections.get_mut(&id) {
             connection.input = input;
