@@ -15,19 +15,15 @@ say() { printf '\n== %s (%s s)\n' "$*" "$SECONDS" >&2; }
 # Runs something beside the rest of this script, on what that leaves of the processors.
 in_rest() { # LOG COMMAND...
     setsid chrt --idle 0 "${@:2}" >"$1" 2>&1 &
-}
-finish() { # PID LOG
-    wait "$1" || { cat "$2" >&2; exit 1; }
+    builder=$!
 }
 engines_run() { [ -z "$engines" ] || wait "$engines"; }
 
 ahead=$(mktemp -d /var/tmp/podkit-test.XXXXXX)
 chmod 755 "$ahead"
-builders=() engines='' running=''
+builder='' engines='' running=''
 cleanup() {
-    for builder in "${builders[@]}"; do
-        kill -- "-$builder" 2>/dev/null || true
-    done
+    [ -z "$builder" ] || kill -- "-$builder" 2>/dev/null || true
     wait
     [ -z "$engines" ] || ./scripts/engines.sh stop $running
     rm -rf "$ahead"
@@ -69,22 +65,15 @@ say "tests"
 cargo nextest run --profile ci --workspace --features podkit/conformance --no-run
 engines_run
 before=$(./scripts/leftovers.sh)
-# What the steps after the tests need is built while those wait for the engines.
-in_rest "$ahead/wheel" env PROFILE=dev ./scripts/build-wheel.sh "$ahead/dist"
-wheel=$!
-builders+=("$wheel")
-if [ "$(id -u)" = 0 ]; then
-    in_rest "$ahead/release" bash -c "tail --pid=$wheel -f /dev/null; ./scripts/first-run.sh --build $ahead/first-run"
-    release=$!
-    builders+=("$release")
-fi
 cargo nextest run --profile ci --workspace --features podkit/conformance
-cargo test -q --doc -p podkit -p podkit-agent -p podkit-runtime --features podkit/settings
+cargo test -q --doc --workspace --features podkit/conformance
 
 say "the Python package: a wheel in a fresh environment"
-finish "$wheel" "$ahead/wheel"
+PROFILE=dev ./scripts/build-wheel.sh "$ahead/dist"
 export WHEELS="$ahead/dist"
 if [ "$(id -u)" = 0 ]; then
+    # What the next step needs is built meanwhile: these tests are one after the other.
+    in_rest "$ahead/release" ./scripts/first-run.sh --build "$ahead/first-run"
     PODKIT_TEST_ALSO=podman ./scripts/test-python.sh
 else
     PODKIT_TEST_BACKENDS=embedded ./scripts/test-python.sh
@@ -92,7 +81,7 @@ fi
 
 if [ "$(id -u)" = 0 ]; then
     say "the first command of the README: as root, and as an ordinary user with and without sub-ids"
-    finish "$release" "$ahead/release"
+    wait "$builder" || { cat "$ahead/release" >&2; exit 1; }
     ./scripts/first-run.sh "$ahead/first-run"
 fi
 

@@ -1,14 +1,15 @@
 //! What is not well is recovered, what is not used expires; each fact is told once.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::{
+    Fault, FaultBackend, Method,
     lab::{BOUND, Lab, eventually, key, text},
     table,
 };
 use crate::{
     ContainerState, EventKind, EventStream, HealthOptions, Limit, Opened, Outcome, Podkit, Session,
-    SessionSpec, Symptom,
+    SessionSpec, Symptom, backend::BackendRef,
 };
 
 table!["health":
@@ -19,6 +20,7 @@ table!["health":
     Containers health_monitor_ends_with_its_podkit,
     Programs health_killed_container_comes_back_with_its_files,
     Programs health_silent_agent_is_restarted,
+    Programs health_session_that_was_killed_by_its_stop_stays_stopped,
     Programs health_two_monitors_recover_once_each_fact,
     Programs health_long_command_is_no_idleness,
     Programs health_process_that_ended_is_told_once,
@@ -174,6 +176,21 @@ async fn health_monitor_ends_with_its_podkit(lab: Lab) {
     drop(podkit);
     let end = async { while events.next().await.is_some() {} };
     tokio::time::timeout(BOUND, end).await.unwrap();
+    // Nor does a look that takes long keep it.
+    let faults = FaultBackend::new(lab.backend());
+    faults.inject(Method::List, 0, u32::MAX, Fault::Hang);
+    let engine: BackendRef = Arc::<FaultBackend>::clone(&faults);
+    let builder = lab.builder().engine(engine);
+    let health = options().all_sessions(true);
+    let podkit = builder.health(health).build().await.unwrap();
+    let mut events = podkit.events();
+    eventually("a look", || async {
+        (faults.fired(Method::List) > 0).then_some(())
+    })
+    .await;
+    drop(podkit);
+    let end = async { while events.next().await.is_some() {} };
+    tokio::time::timeout(BOUND, end).await.unwrap();
 }
 
 /// Sends a signal to the container's PID 1 from the host.
@@ -207,6 +224,19 @@ async fn health_silent_agent_is_restarted(lab: Lab) {
     assert_recovered(&mut events, Symptom::Silent, Opened::Started).await;
     assert_eq!(text(&session, "echo hi").await, "hi\n");
     assert_ne!(session.boot_token().await.unwrap(), token);
+}
+
+async fn health_session_that_was_killed_by_its_stop_stays_stopped(lab: Lab) {
+    let podkit = watched(&lab).await;
+    let session = podkit.session("u", "a").await.unwrap();
+    let mut events = podkit.events();
+    // It cannot say why it ends.
+    signal(&session, &lab, "STOP").await;
+    session.stop(Duration::ZERO).await.unwrap();
+    assert_quiet(&podkit, &lab, &mut events).await;
+    let info = session.info().await.unwrap();
+    assert_eq!(info.state, ContainerState::Exited);
+    assert_eq!(text(&session, "echo hi").await, "hi\n");
 }
 
 async fn health_two_monitors_recover_once_each_fact(lab: Lab) {

@@ -128,10 +128,12 @@ impl Lab {
     pub(super) async fn clean(&self) -> Vec<String> {
         let mut left = Vec::new();
         let podkit = &self.0.podkit;
-        let known = podkit.list().await.unwrap_or_default();
-        for info in &known {
-            if let Err(error) = podkit.close(&info.key).await {
-                left.push(format!("{}: {error:?}", info.key));
+        // Where a test failed, what it had begun may still come.
+        for _ in 0..3 {
+            for info in &podkit.list().await.unwrap_or_default() {
+                if let Err(error) = podkit.close(&info.key).await {
+                    left.push(format!("{}: {error:?}", info.key));
+                }
             }
         }
         match podkit.list().await {

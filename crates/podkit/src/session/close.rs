@@ -108,11 +108,14 @@ impl SessionManager {
             let _gate = slot.gate.lock().await;
             let info = manager.inspect_ours(&slot.key, &slot.name).await?;
             slot.stopped();
+            slot.set_resting(true);
             manager.tell_agent(&info, grace).await;
-            match manager.stop_container(&slot, grace).await {
+            let stopped = match manager.stop_container(&slot, grace).await {
                 Err(error) if error.kind() == ErrorKind::ContainerGone => Ok(()),
                 result => result,
-            }
+            };
+            slot.set_resting(stopped.is_ok());
+            stopped
         };
         let task = self.tasks().run(task.instrument(span));
         task.await

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     config::SessionSpec,
-    error::Result,
+    error::{Error, ErrorKind, Result},
     event::{EventKind, Reason},
     id::SessionKey,
 };
@@ -309,6 +309,10 @@ impl SessionManager {
                     {
                         // Another handle of this process was faster.
                         return Ok((live, Opened::Reconnected, closings));
+                    }
+                    if asker == Asker::Monitor && slot.is_resting() {
+                        let kind = ErrorKind::ContainerGone;
+                        return Err(Error::new(kind, "the session was stopped meanwhile"));
                     }
                     let begin = Instant::now();
                     let mut opening = Opening::new(&manager, &slot, wish);

@@ -29,7 +29,7 @@ struct State {
     live: Option<Arc<Live>>,
     /// The last configuration, so that a container that vanished is made again as it was.
     known: Option<Arc<SessionSpec>>,
-    /// Whether this process has paused it, or let it expire: no watcher wakes it.
+    /// Whether this process has paused or stopped it, or let it expire: no watcher wakes it.
     resting: bool,
     /// Counts the closings by this process: a handle from before one is closed.
     closings: u64,

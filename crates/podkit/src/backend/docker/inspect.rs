@@ -138,8 +138,10 @@ fn state_of(status: Status, state: &bollard::models::ContainerState) -> Containe
         Status::REMOVING => ContainerState::Removing,
         Status::EXITED => ContainerState::Exited,
         Status::DEAD => ContainerState::Dead,
-        // Podman has words of its own for what lies between.
-        _ if state.running == Some(true) => ContainerState::Running,
+        // Podman has words of its own for what lies between: one that is being stopped runs.
+        _ if state.running == Some(true) || state.pid.is_some_and(|pid| pid > 0) => {
+            ContainerState::Running
+        }
         _ => ContainerState::Exited,
     }
 }
@@ -215,6 +217,20 @@ mod tests {
             assert_eq!(stop_cause(code, false), cause, "{code}");
         }
         assert_eq!(stop_cause(1, true), StopCause::Killed);
+    }
+
+    #[test]
+    fn one_that_is_being_stopped_runs() {
+        let between = |pid| bollard::models::ContainerState {
+            running: Some(false),
+            pid: Some(pid),
+            ..Default::default()
+        };
+        assert_eq!(
+            state_of(Status::EMPTY, &between(7)),
+            ContainerState::Running
+        );
+        assert_eq!(state_of(Status::EMPTY, &between(0)), ContainerState::Exited);
     }
 
     #[test]

@@ -107,11 +107,12 @@ impl Look {
             Some(StopCause::MainExited) => info.exit_code == Some(0),
             Some(StopCause::Killed) | None => false,
         };
+        let on_purpose = on_purpose || self.slot.is_resting();
         if !on_purpose {
             return self.recover(Some(info), Symptom::Died, closings).await;
         }
         let told = std::mem::replace(&mut self.chart.stopped, true);
-        let by_itself = info.stop_cause != Some(StopCause::Requested);
+        let by_itself = info.stop_cause != Some(StopCause::Requested) && !self.slot.is_resting();
         if !told && by_itself {
             let cause = EventKind::ContainerStopped(info.stop_cause);
             self.manager.tell(&self.slot, cause);
@@ -232,7 +233,7 @@ impl Look {
             sleep(SECOND_LOOK).await;
             let now = self.manager.containers().find(&info.id).await;
             let same = now.is_ok_and(|now| now.is_some_and(|now| now.state == info.state));
-            if !same || self.slot.closings() != closings {
+            if !same || self.slot.closings() != closings || self.slot.is_resting() {
                 return;
             }
         }

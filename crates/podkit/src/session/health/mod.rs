@@ -126,9 +126,11 @@ impl SessionManager {
         let mut stopping = self.tasks().stopping();
         let told = Arc::new(Told::default());
         let heard = Arc::clone(&told);
+        let abandoned = self.abandoned();
         self.tasks().spawn(async move {
             tokio::select! {
                 () = monitor.run(&heard) => {}
+                () = abandoned => {}
                 _ = stopping.wait_for(|stopping| *stopping) => {}
             }
         })?;
@@ -139,6 +141,7 @@ impl SessionManager {
     fn listen(&self, told: Arc<Told>) -> Result<()> {
         let weak = self.downgrade();
         let mut stopping = self.tasks().stopping();
+        let abandoned = self.abandoned();
         self.tasks().spawn(async move {
             let listening = async {
                 while let Some(manager) = weak.upgrade().map(Self::from_inner) {
@@ -165,6 +168,7 @@ impl SessionManager {
             };
             tokio::select! {
                 () = listening => {}
+                () = abandoned => {}
                 _ = stopping.wait_for(|stopping| *stopping) => {}
             }
         })

@@ -4,6 +4,9 @@ use std::time::Duration;
 
 /// How sessions are watched over.
 ///
+/// One that this process has stopped or paused rests, whatever ended it, until it is used. Nothing is begun any
+/// more once the last handle of the `Podkit` and of its sessions is dropped.
+///
 /// A session that another process has closed looks like one whose container was removed, and is made anew
 /// while this `Podkit` has it open: close it here as well.
 ///
