@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Prints the tables of docs/benchmarks.md, and draws its plots. Wants an idle machine; needs root for the rows
-# as root. `./scripts/bench.sh embedded`, `docker` or `python` makes one part. Those of Docker need an engine with
-# the test images: `./scripts/engines.sh start`. Tools that are not installed (bubblewrap, crun, runc, Podman) are
-# left out, and named.
+# as root. `./scripts/bench.sh embedded`, `docker` or `python` makes one part, `copies` Docker's rows of copying
+# alone. Those of Docker need an engine with the test images: `./scripts/engines.sh start`. Tools that are not
+# installed (bubblewrap, crun, runc, Podman) are left out, and named.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 target=$(cargo metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
@@ -23,6 +23,7 @@ python_part() {
 for part in ${1:-embedded docker python}; do
     case $part in
     python) python_part ;;
+    copies) cargo bench -q -p podkit --bench docker -- copies ;;
     *)
         cargo build -q --release -p podkit-cli
         cargo bench -q -p podkit --bench "$part" -- "$target/release/podkit" "$PWD/docs"

@@ -84,9 +84,12 @@ impl Bench {
         self.bare.remove(&id).await;
     }
 
-    async fn measure(&self, cli: Option<PathBuf>) {
+    async fn measure(&self, cli: Option<PathBuf>, copies_only: bool) {
         self.assert_same_settings().await;
         table::head();
+        if copies_only {
+            return trees::trees(self).await;
+        }
         for pause in [Duration::ZERO, PAUSE] {
             let rounds = Rounds { count: 100, pause };
             rows::warm(self, rounds).await;
@@ -131,7 +134,7 @@ async fn interrupted() {
     }
 }
 
-async fn run(cli: Option<PathBuf>) -> ExitCode {
+async fn run(cli: Option<PathBuf>, copies_only: bool) -> ExitCode {
     let bench = match Bench::new().await {
         Ok(bench) => bench,
         Err(why) => {
@@ -140,7 +143,7 @@ async fn run(cli: Option<PathBuf>) -> ExitCode {
         }
     };
     let measured = tokio::select! {
-        result = AssertUnwindSafe(bench.measure(cli)).catch_unwind() => result.is_ok(),
+        result = AssertUnwindSafe(bench.measure(cli, copies_only)).catch_unwind() => result.is_ok(),
         () = interrupted() => false,
     };
     let failed = bench.clean().await;
@@ -162,12 +165,13 @@ fn main() -> ExitCode {
     }
     // The release build of `podkit`, for the row that is about it.
     let cli = words.first().map(PathBuf::from).filter(|cli| cli.exists());
-    if cli.is_none() {
+    let copies_only = words.iter().any(|word| word == "copies");
+    if cli.is_none() && !copies_only {
         eprintln!("no row of `podkit exec`: name its release build as first argument");
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build();
-    runtime.unwrap().block_on(run(cli))
+    runtime.unwrap().block_on(run(cli, copies_only))
 }

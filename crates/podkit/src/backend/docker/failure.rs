@@ -122,11 +122,16 @@ fn kind(status: u16, text: &str) -> ErrorKind {
     }
     if says(&[
         "is not running",
+        "container not running",
         "cannot update a stopped container",
         "container state improper",
         "can only create exec sessions",
     ]) {
         return ErrorKind::ContainerGone;
+    }
+    // Podman looked at a process that ended meanwhile: the next answer is right.
+    if says(&["/cgroup: no such process"]) {
+        return ErrorKind::Unavailable;
     }
     if says(&["error processing tar file"]) {
         return ErrorKind::InvalidInput;
@@ -191,6 +196,17 @@ mod tests {
                 500,
                 "Cannot update container x: cannot update a stopped container: unknown",
                 ErrorKind::ContainerGone,
+            ),
+            // As the engine's runtime says it of one that ends meanwhile.
+            (
+                500,
+                "Cannot update container x: runc did not terminate successfully: exit status 1: container not running",
+                ErrorKind::ContainerGone,
+            ),
+            (
+                500,
+                "read /proc/2482/cgroup: no such process",
+                ErrorKind::Unavailable,
             ),
             (404, "No such container: x", ErrorKind::NotFound),
             (400, "invalid mount config", ErrorKind::InvalidInput),
