@@ -118,9 +118,9 @@ impl Stage {
     /// # Errors
     /// When it cannot be started.
     pub fn victim(&self) -> io::Result<Victim> {
+        // It reads to the end, which comes with the end of this process, however that ends.
         let child = Command::new(self.directory.join("victim"))
-            .args(["-f", "/dev/null"])
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .spawn();
         child.map(Victim)
