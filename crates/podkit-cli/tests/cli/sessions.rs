@@ -323,6 +323,14 @@ fn attacking(home: &Home) -> (Child, [PathBuf; 2]) {
     (child, made)
 }
 
+/// Processes of this host whose program is below a directory.
+fn programs_in(directory: &Path) -> usize {
+    let all = std::fs::read_dir("/proc").unwrap().flatten();
+    all.filter_map(|process| std::fs::read_link(process.path().join("exe")).ok())
+        .filter(|program| program.starts_with(directory))
+        .count()
+}
+
 #[test]
 fn doctor_attack_that_is_interrupted_leaves_nothing() {
     let home = Home::new();
@@ -341,6 +349,9 @@ fn doctor_attack_that_was_killed_is_cleared_away_by_the_next() {
     child.kill().unwrap();
     child.wait().unwrap();
     assert!(made[0].exists());
+    wait_for("the end of its programs on the host", || {
+        programs_in(&made[0]) == 0
+    });
     let mut next = home.command(&["doctor", "--attack"]);
     next.env("PATH", "/nonexistent").output().unwrap();
     assert!(!made.iter().any(|path| path.exists()));
